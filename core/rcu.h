@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The RCU flavour: read sections, publication, grace periods.
+ *
+ * Chosen when building (meson option rcu=bp|memb|qsbr) and inlined, so that a
+ * read section of the default flavour costs two stores to the thread's own
+ * line and no call. Only core/ waits for grace periods (core/reclaim.h); other
+ * folders open read sections and publish pointers.
+ *
+ * ThreadSanitizer does not see liburcu's ordering, which comes from membarrier
+ * and from code that is not instrumented. SN_RCU_TSAN_* state the one edge that
+ * RCU promises and that the rest of snest relies on: everything a read section
+ * did happens before the end of a grace period that began while it was open.
+ * The edge is drawn from *every* section that closed before the grace period
+ * ended. That can hide a race only between the reclaimer and a section that
+ * began after the unlink, and such a section cannot reach the object.
+ */
+#ifndef SN_CORE_RCU_H
+#define SN_CORE_RCU_H
+
+#include <stdbool.h>
+
+/* Asks liburcu for its inlined read sections. */
+#define _LGPL_SOURCE
+#if defined(SNEST_RCU_QSBR)
+#include <urcu/urcu-qsbr.h>
+#define SN_RCU_NAME "qsbr"
+#define SN_RCU(name) urcu_qsbr_##name
+#elif defined(SNEST_RCU_MEMB)
+#include <urcu/urcu-memb.h>
+#define SN_RCU_NAME "memb"
+#define SN_RCU(name) urcu_memb_##name
+#else
+#include <urcu/urcu-bp.h>
+#define SN_RCU_NAME "bp"
+#define SN_RCU(name) urcu_bp_##name
+#endif
+
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define SN_TSAN 1
+#endif
+#elif defined(__SANITIZE_THREAD__)
+#define SN_TSAN 1
+#endif
+
+#ifdef SN_TSAN
+void __tsan_acquire(void *addr);
+void __tsan_release(void *addr);
+extern char sn_rcu_tsan_edge; /* only its address is used */
+#define SN_RCU_TSAN_ACQUIRE() __tsan_acquire(&sn_rcu_tsan_edge)
+#define SN_RCU_TSAN_RELEASE() __tsan_release(&sn_rcu_tsan_edge)
+#else
+#define SN_RCU_TSAN_ACQUIRE() ((void)0)
+#define SN_RCU_TSAN_RELEASE() ((void)0)
+#endif
+
+/*
+ * The calling thread runs read sections: needed once a thread by memb and
+ * qsbr; with bp the first read section registers.
+ */
+static inline void sn_thread_register(void)
+{
+#if defined(SNEST_RCU_QSBR) || defined(SNEST_RCU_MEMB)
+	SN_RCU(register_thread)();
+#endif
+}
+
+static inline void sn_thread_unregister(void)
+{
+#if defined(SNEST_RCU_QSBR) || defined(SNEST_RCU_MEMB)
+	SN_RCU_TSAN_RELEASE();
+	SN_RCU(unregister_thread)();
+#endif
+}
+
+/*
+ * Brackets a time in which a registered thread holds nobody up. Only qsbr
+ * counts a thread as a reader outside of its read sections.
+ */
+static inline void sn_thread_offline(void)
+{
+#ifdef SNEST_RCU_QSBR
+	SN_RCU_TSAN_RELEASE();
+	urcu_qsbr_thread_offline();
+#endif
+}
+
+static inline void sn_thread_online(void)
+{
+#ifdef SNEST_RCU_QSBR
+	urcu_qsbr_thread_online();
+#endif
+}
+
+/*
+ * True where waiting for readers would wait for the caller itself. qsbr cannot
+ * tell a read section from the time between two, so it is never true there.
+ */
+static inline bool sn_rcu_in_section(void)
+{
+#ifdef SNEST_RCU_QSBR
+	return false;
+#else
+	return SN_RCU(read_ongoing)() != 0;
+#endif
+}
+
+/*
+ * Around any sleep that another thread's grace period may have to end: takes
+ * an online qsbr thread offline, so that the two do not wait for each other.
+ * Pass what sn_rcu_sleep_begin returned to sn_rcu_sleep_end.
+ */
+static inline bool sn_rcu_sleep_begin(void)
+{
+#ifdef SNEST_RCU_QSBR
+	if (urcu_qsbr_read_ongoing()) {
+		sn_thread_offline();
+		return true;
+	}
+#endif
+	return false;
+}
+
+static inline void sn_rcu_sleep_end(bool was_online)
+{
+	if (was_online)
+		sn_thread_online();
+}
+
+static inline void sn_read_begin(void)
+{
+	SN_RCU(read_lock)();
+}
+
+static inline void sn_read_end(void)
+{
+	SN_RCU_TSAN_RELEASE();
+	SN_RCU(read_unlock)();
+}
+
+/* Waits until every read section that is open now has closed. Blocks. Not inside a read section. */
+static inline void sn_rcu_synchronize(void)
+{
+	SN_RCU(synchronize_rcu)();
+	SN_RCU_TSAN_ACQUIRE();
+}
+
+/*
+ * Publication: sn_publish pairs with sn_deref. The release orders the
+ * initialisation of the object before the pointer that makes it reachable;
+ * the acquire orders the reader's use of the object after its load.
+ */
+#define sn_publish(ptr, value) __atomic_store_n((ptr), (value), __ATOMIC_RELEASE)
+#define sn_deref(ptr) __atomic_load_n((ptr), __ATOMIC_ACQUIRE)
+
+#endif

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Deferred work: see core/reclaim.h for what it guarantees.
+ *
+ * Why each guarantee holds. The thread takes the whole queue under the lock
+ * and waits for a grace period that begins after that, so every section that
+ * was open when a node was queued is over when the node runs (1). The queue is
+ * a list with a tail pointer, taken as a whole and run from its head by one
+ * thread (2). Nodes that `run` queues land in the next list (3).
+ */
+#include "core/reclaim.h"
+
+#include <errno.h>
+#include <signal.h>
+
+#include "core/rcu.h"
+
+static void run_all(struct sn_reclaim *reclaim, struct sn_reclaim_node *node)
+{
+	while (node) {
+		/* The node may be freed, or queued again, by its own run. */
+		struct sn_reclaim_node *next = node->next;
+
+		node->run(node);
+		node = next;
+		pthread_mutex_lock(&reclaim->lock);
+		reclaim->done++;
+		if (reclaim->waiting)
+			pthread_cond_broadcast(&reclaim->idle);
+		pthread_mutex_unlock(&reclaim->lock);
+	}
+}
+
+static void *thread_main(void *arg)
+{
+	struct sn_reclaim *reclaim = arg;
+
+	sn_thread_register();
+	sn_thread_offline();
+	for (;;) {
+		struct sn_reclaim_node *list;
+
+		pthread_mutex_lock(&reclaim->lock);
+		while (!reclaim->head && !reclaim->stop)
+			pthread_cond_wait(&reclaim->wake, &reclaim->lock);
+		list = reclaim->head;
+		reclaim->head = NULL;
+		reclaim->tail = &reclaim->head;
+		pthread_mutex_unlock(&reclaim->lock);
+		if (!list)
+			break;
+
+		sn_rcu_synchronize();
+		__atomic_fetch_add(&reclaim->grace_periods, 1, __ATOMIC_RELAXED);
+		sn_thread_online();
+		run_all(reclaim, list);
+		sn_thread_offline();
+	}
+	sn_thread_unregister();
+	return NULL;
+}
+
+int sn_reclaim_init(struct sn_reclaim *reclaim)
+{
+	sigset_t all, old;
+	int ret;
+
+	*reclaim = (struct sn_reclaim){ .tail = &reclaim->head };
+	pthread_mutex_init(&reclaim->lock, NULL);
+	pthread_cond_init(&reclaim->wake, NULL);
+	pthread_cond_init(&reclaim->idle, NULL);
+
+	/* The embedder's signals are for the embedder's threads. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	ret = pthread_create(&reclaim->thread, NULL, thread_main, reclaim);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (ret) {
+		pthread_cond_destroy(&reclaim->idle);
+		pthread_cond_destroy(&reclaim->wake);
+		pthread_mutex_destroy(&reclaim->lock);
+		return -ENOMEM;
+	}
+	pthread_setname_np(reclaim->thread, "snest-reclaim");
+	return 0;
+}
+
+void sn_reclaim_fini(struct sn_reclaim *reclaim)
+{
+	bool was_online;
+
+	pthread_mutex_lock(&reclaim->lock);
+	reclaim->stop = true;
+	pthread_cond_signal(&reclaim->wake);
+	pthread_mutex_unlock(&reclaim->lock);
+
+	was_online = sn_rcu_sleep_begin();
+	pthread_join(reclaim->thread, NULL);
+	sn_rcu_sleep_end(was_online);
+	pthread_cond_destroy(&reclaim->idle);
+	pthread_cond_destroy(&reclaim->wake);
+	pthread_mutex_destroy(&reclaim->lock);
+}
+
+void sn_reclaim_defer(struct sn_reclaim *reclaim, struct sn_reclaim_node *node,
+		      void (*run)(struct sn_reclaim_node *node))
+{
+	bool wake;
+
+	node->next = NULL;
+	node->run = run;
+	pthread_mutex_lock(&reclaim->lock);
+	/* With something in the queue already, the thread will look again by itself. */
+	wake = !reclaim->head;
+	*reclaim->tail = node;
+	reclaim->tail = &node->next;
+	reclaim->queued++;
+	if (wake)
+		pthread_cond_signal(&reclaim->wake);
+	pthread_mutex_unlock(&reclaim->lock);
+}
+
+void sn_reclaim_barrier(struct sn_reclaim *reclaim)
+{
+	bool was_online = sn_rcu_sleep_begin();
+	uint64_t ticket;
+
+	pthread_mutex_lock(&reclaim->lock);
+	ticket = reclaim->queued;
+	reclaim->waiting++;
+	while (reclaim->done < ticket)
+		pthread_cond_wait(&reclaim->idle, &reclaim->lock);
+	reclaim->waiting--;
+	pthread_mutex_unlock(&reclaim->lock);
+	sn_rcu_sleep_end(was_online);
+}
+
+bool sn_reclaim_would_deadlock(const struct sn_reclaim *reclaim)
+{
+	return sn_rcu_in_section() || pthread_equal(pthread_self(), reclaim->thread);
+}
+
+uint64_t sn_reclaim_pending(struct sn_reclaim *reclaim)
+{
+	uint64_t pending;
+
+	pthread_mutex_lock(&reclaim->lock);
+	pending = reclaim->queued - reclaim->done;
+	pthread_mutex_unlock(&reclaim->lock);
+	return pending;
+}

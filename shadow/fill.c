@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Filling: a miss walks the guest's tables and publishes the leaf.
+ *
+ * Runs in the reader's own read section. The walk takes no lock; the publish
+ * takes the space's for a few stores. Over budget, or out of memory, the
+ * result is still right: it is only not remembered.
+ */
+#include <errno.h>
+#include "core/probe.h"
+#include "shadow/dirty.h"
+#include "shadow/space.h"
+
+/* The leaf sizes of the shadow; a smaller page is stored as several of the next size down. */
+static unsigned leaf_shift(unsigned lg2)
+{
+	unsigned shift = SN_SH_SHIFT0;
+
+	while (shift + SN_SH_BITS <= lg2 && shift + SN_SH_BITS <= SN_SH_LEAF_MAX)
+		shift += SN_SH_BITS;
+	return shift;
+}
+
+static bool over_budget(struct snest_space *space)
+{
+	return space->table_bytes_max &&
+	       (space->tree[0].tables + space->tree[1].tables + SN_SH_SHIFT_MAX / SN_SH_BITS) *
+	                       4096 >
+	               space->table_bytes_max;
+}
+
+/* Forgets the whole shadow to stay in the budget; what is needed comes back by misses. */
+static void evict(struct snest_space *space)
+{
+	sn_space_note(space, 0, UINT64_MAX);
+	sn_tree_detach(&space->tree[0], &space->graveyard);
+	sn_tree_detach(&space->tree[1], &space->graveyard);
+	space->stats.evictions++;
+}
+
+/*
+ * Stores 2^lg2 bytes around iova as leaves. `origin` is the size of the
+ * guest's page when an invalidation of any of it must reach all of it.
+ */
+static int publish(struct snest_space *space, struct sn_tree *tree, uint64_t iova, uint64_t host,
+                   unsigned lg2, unsigned rights, unsigned origin)
+{
+	unsigned shift = leaf_shift(lg2);
+	uint64_t n = 1ull << (lg2 - shift > SN_SH_BITS ? 0 : lg2 - shift);
+	uint64_t *slot;
+	int error;
+
+	if (lg2 - shift > SN_SH_BITS)
+		lg2 = shift;
+	iova &= ~sn_mask(lg2);
+	host &= ~sn_mask(lg2);
+	if (origin <= shift)
+		origin = 0;
+	slot = sn_tree_slot(tree, &space->graveyard, iova, shift, origin, &error);
+	if (!slot)
+		return error;
+	for (uint64_t i = 0; i < n; i++)
+		sn_tree_store(tree, &space->graveyard, &slot[i], shift,
+		              (host + (i << shift)) | rights |
+		                      (uint64_t)origin << SN_SH_ORIGIN_SHIFT);
+	space->stats.leaves_published += n;
+	return 0;
+}
+
+/* Publishes a walk's result, if it was not overtaken. */
+static void fill_publish(struct snest_space *space, uint64_t iova, uint32_t access,
+                         const struct sn_target *t, unsigned rights, unsigned guest_lg2,
+                         uint64_t seq, uint64_t memory_seq)
+{
+	struct sn_tree *tree = sn_space_tree(space, access);
+	unsigned lg2 = t->lg2 > 63 ? 63 : t->lg2, widest = guest_lg2 > lg2 ? guest_lg2 : lg2;
+	uint64_t first = iova & ~sn_mask(widest), last = iova | sn_mask(widest);
+	int ret = -EAGAIN;
+
+	pthread_mutex_lock(&space->lock);
+	/*
+	 * memory.seq: the changer makes it odd before it publishes the new map,
+	 * and comes through this lock afterwards (core/memory.h).
+	 */
+	if (!space->mirror && !(memory_seq & 1) &&
+	    __atomic_load_n(&space->vm->memory.seq, __ATOMIC_ACQUIRE) == memory_seq &&
+	    !sn_space_overtaken(space, seq, first, last)) {
+		if (over_budget(space))
+			evict(space);
+		ret = publish(space, tree, iova, t->host, lg2, rights, guest_lg2);
+		if (ret == -ENOSPC || ret == -ENOMEM)
+			evict(space);
+	}
+	pthread_mutex_unlock(&space->lock);
+	__atomic_fetch_add(ret ? &space->fills_dropped : &space->fills, 1, __ATOMIC_RELAXED);
+}
+
+int sn_space_fill(struct snest_space *space, uint64_t iova, uint32_t access, struct sn_fill *fill,
+                  struct snest_fault *fault)
+{
+	/* Acquire: before the first table entry is read. Pairs with sn_space_note. */
+	uint64_t seq = __atomic_load_n(&space->seq, __ATOMIC_ACQUIRE);
+	uint64_t memory_seq = __atomic_load_n(&space->vm->memory.seq, __ATOMIC_ACQUIRE);
+	struct snest_walk_stage stage[SNEST_MAX_STAGES];
+	struct sn_target t;
+	struct sn_env env;
+	unsigned rights, guest_lg2 = 0;
+
+	__atomic_fetch_add(&space->misses, 1, __ATOMIC_RELAXED);
+	sn_env_init(&env, space->vm, space->stages.pt, space->stages.count);
+	env.iova = iova;
+	if (sn_collapse(&env, 0, iova, access, &t, stage)) {
+		__atomic_fetch_add(&space->faults, 1, __ATOMIC_RELAXED);
+		SN_PROBE4(fault, space, iova, access, env.fault.reason);
+		if (fault)
+			*fault = env.fault;
+		return -EACCES;
+	}
+	fill->outcome = t.region ? SNEST_WALK_HOST : SNEST_WALK_GPA;
+	fill->host = t.region ? t.host : t.gpa;
+	fill->gpa = t.gpa;
+	fill->lg2 = t.lg2;
+	rights = t.rights;
+	/* The first write has to set the dirty flag: let it miss. */
+	if ((t.attr & SNEST_ATTR_DIRTIABLE) && !(access & SNEST_WRITE))
+		rights &= ~SNEST_WRITE;
+	fill->rights = rights;
+	if (!t.region)
+		return 0;
+	if (space->stages.count)
+		guest_lg2 = stage[0].lg2;
+	if (__atomic_load_n(&space->log_dirty, __ATOMIC_ACQUIRE)) {
+		/* Logged page by page: a writable leaf must not cover more than is marked. */
+		if (access & SNEST_WRITE) {
+			sn_dirty_mark(space, iova, t.gpa);
+			if (t.lg2 > SN_SH_SHIFT0)
+				fill->lg2 = t.lg2 = SN_SH_SHIFT0;
+		} else {
+			rights &= ~SNEST_WRITE;
+			fill->rights = rights;
+		}
+	}
+	fill_publish(space, iova, access, &t, rights, guest_lg2, seq, memory_seq);
+	SN_PROBE4(fill, space, iova, t.host, t.lg2);
+	return 0;
+}

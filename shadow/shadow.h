@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the shadow keeps per VM: all spaces, the tag index, all devices, drains
+ * and pins. Hangs at snest_vm.shadow, made with the first space or device.
+ *
+ * Locks, outermost first: front end, memory map, device.lock, sn_shadow.lock,
+ * space.lock, graveyard.lock, pins.lock, reclaim, pool.
+ */
+#ifndef SN_SHADOW_SHADOW_H
+#define SN_SHADOW_SHADOW_H
+
+#include <snest/space.h>
+#include "core/vm.h"
+#include "shadow/pins.h"
+
+#define SN_TAG_BUCKETS 4096u
+#define SN_DEVICE_BUCKETS 1024u
+
+struct sn_shadow {
+	struct snest_vm *vm;
+	pthread_mutex_t lock; /* guards lists, indexes and reference counts */
+	struct snest_space *spaces;
+	struct snest_space *tag[SN_TAG_BUCKETS]; /* by domain, chained through next_in_tag */
+	struct snest_device *device[SN_DEVICE_BUCKETS]; /* heads are RCU-read by snest_device_find */
+	struct sn_memory_listener listener;
+	struct sn_pins pins;
+	uint64_t drains; /* atomic, relaxed */
+};
+
+/* The VM's shadow; NULL if out of memory. */
+struct sn_shadow *sn_shadow(struct snest_vm *vm);
+
+static inline unsigned sn_tag_bucket(uint32_t domain)
+{
+	return (domain ^ domain >> 12) & (SN_TAG_BUCKETS - 1);
+}
+
+#endif

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Enumeration of one stage's tables, compiled once per format. Include behind
+ * walk_impl.h with FMT defined; yields the static function <FMT>_range.
+ */
+
+static int F(range_table)(struct sn_ranger *r, unsigned k, unsigned half, unsigned level,
+                          uint64_t table, uint64_t base, uint64_t first, uint64_t last,
+                          uint64_t delta, unsigned grant);
+
+/* One leaf entry: the part of it inside first..last goes to the open run. */
+static inline int F(range_leaf)(struct sn_ranger *r, unsigned k, const struct sn_entry *e,
+                                uint64_t raw, uint64_t first, uint64_t last, uint64_t delta,
+                                unsigned grant)
+{
+	const struct sn_pt *pt = &r->env.pt[k];
+	uint32_t rights = F(rights)(pt, grant & e->grant, r->privilege) & pt->rights;
+
+	if (F(touch_mode)(pt) == SN_TOUCH_FAULT) {
+		uint64_t touched = F(touch)(pt, raw, true, false);
+
+		if (touched != raw)
+			return 0;
+		if (F(touch)(pt, raw, true, true) != touched)
+			rights &= ~SNEST_WRITE;
+	}
+	if (!rights)
+		return 0;
+	return sn_ranger_piece(r, k, first, last, e->addr + (first & sn_mask(e->lg2)),
+	                       first + delta, (uint8_t)rights, e->lg2);
+}
+
+/* One entry that is not 0, for the part first..last of the input below it. */
+static inline int F(range_entry)(struct sn_ranger *r, unsigned k, unsigned half, unsigned level,
+                                 uint64_t raw, uint64_t slot, uint64_t first, uint64_t last,
+                                 uint64_t delta, unsigned grant)
+{
+	const struct sn_pt *pt = &r->env.pt[k];
+	struct sn_entry e = F(decode)(pt, half, level, raw);
+	uint64_t below;
+
+	if (e.early || e.late)
+		return 0;
+	if (e.kind == SN_ENTRY_LEAF)
+		return F(range_leaf)(r, k, &e, raw, first, last, delta, grant);
+	/* Of skipped levels only index 0 is legal, so the table may cover less than the slot. */
+	below = slot + sn_mask(F(shift)(pt, half, e.next) + F(index_bits)(pt, half, e.next));
+	if (last > below)
+		last = below;
+	if (first > last)
+		return 0;
+	return F(range_table)(r, k, half, e.next, e.addr, slot, first, last, delta, grant & e.grant);
+}
+
+/* Enumerates first..last below one table whose first entry translates `base`. */
+static int F(range_table)(struct sn_ranger *r, unsigned k, unsigned half, unsigned level,
+                          uint64_t table, uint64_t base, uint64_t first, uint64_t last,
+                          uint64_t delta, unsigned grant)
+{
+	const struct sn_pt *pt = &r->env.pt[k];
+	unsigned shift = F(shift)(pt, half, level);
+	uint64_t span = sn_mask(shift);
+	uint64_t i = (first - base) >> shift, i_last = (last - base) >> shift;
+	bool swap = pt->flags & SNEST_STAGE_BIG_ENDIAN;
+
+	r->tables++;
+	while (i <= i_last) {
+		uint64_t at = table + (i << F(ENTRY_LG2));
+		const void *ptr;
+		bool readable;
+		size_t n = sn_ranger_table(r, k, level, at, (i_last - i + 1) << F(ENTRY_LG2), &ptr,
+		                           &readable) >>
+		           F(ENTRY_LG2);
+
+		for (; n; n--, i++, at += 1u << F(ENTRY_LG2)) {
+			uint64_t slot = base + (i << shift), raw;
+			int ret;
+
+			if (__builtin_expect(r->budget == 0, 0)) {
+				r->resume = (slot > first ? slot : first) + delta;
+				return -EAGAIN;
+			}
+			r->budget--;
+			if (ptr) {
+				raw = sn_entry_load(ptr, F(ENTRY_LG2));
+				ptr = (const char *)ptr + (1u << F(ENTRY_LG2));
+				if (swap)
+					raw = sn_entry_swap(raw, F(ENTRY_LG2));
+			} else if (!readable ||
+			           sn_env_load(&r->env, k, level, at, F(ENTRY_LG2), &raw)) {
+				continue;
+			}
+			if (!raw)
+				continue;
+			ret = F(range_entry)(r, k, half, level, raw, slot,
+			                     slot > first ? slot : first,
+			                     slot + span < last ? slot + span : last, delta, grant);
+			if (ret)
+				return ret;
+		}
+	}
+	return 0;
+}
+
+static int F(range)(struct sn_ranger *r, unsigned k, uint64_t first, uint64_t last, uint64_t iova)
+{
+	const struct sn_pt *pt = &r->env.pt[k];
+	uint64_t span_first, span_last;
+	unsigned half;
+
+	for (unsigned i = 0; F(span)(pt, i, &span_first, &span_last, &half); i++) {
+		uint64_t from = first > span_first ? first : span_first;
+		uint64_t to = last < span_last ? last : span_last;
+		unsigned top = pt->top[half];
+		unsigned width = F(shift)(pt, half, top) + F(index_bits)(pt, half, top);
+		int ret;
+
+		if (from > to)
+			continue;
+		ret = F(range_table)(r, k, half, top, pt->root[half], from & ~sn_mask(width), from,
+		                     to, iova - first, SN_GRANT_ALL);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
