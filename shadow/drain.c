@@ -252,7 +252,7 @@ void snest_unpin(struct snest_pin *pin)
 	struct sn_drain_link *ready;
 
 	if (link->access & SNEST_WRITE)
-		sn_dirty_mark_range(space, link->iova, link->gpa, link->length);
+		sn_dirty_mark(space, link->iova, link->gpa, link->length);
 	pthread_mutex_lock(&pins->lock);
 	*link->prev = link->next;
 	if (link->next)

@@ -10,6 +10,7 @@
  *   [51:12] host address, or address of the lower table
  *   [57:52] ORIGIN: lg2 of the guest's page when it is larger than this leaf
  *   58      HELD: a sink refused to unmap this; no lookup uses it
+ *   59      LOGGED: has the write right, withheld so that the dirty log sees a write
  *
  * Levels count from 0. The root word of a shadow is the top table's address
  * with the lowest bit of its index in the low bits, so that a reader gets both
@@ -28,6 +29,7 @@
 #define SN_SH_ORIGIN_SHIFT 52
 #define SN_SH_ORIGIN (0x3full << SN_SH_ORIGIN_SHIFT)
 #define SN_SH_HELD (1ull << 58)
+#define SN_SH_LOGGED (1ull << 59)
 
 /* What a table entry carries: every right, so that leaves alone decide. */
 #define SN_SH_TABLE SN_SH_RIGHTS
@@ -60,6 +62,12 @@ static inline bool sn_sh_is_table(uint64_t entry, unsigned shift)
 static inline unsigned sn_sh_origin(uint64_t entry)
 {
 	return (unsigned)((entry & SN_SH_ORIGIN) >> SN_SH_ORIGIN_SHIFT);
+}
+
+/* The rights of a leaf, what the dirty log withholds included. */
+static inline uint64_t sn_sh_rights(uint64_t entry)
+{
+	return (entry & SN_SH_RIGHTS) | (entry & SN_SH_LOGGED ? SNEST_WRITE : 0);
 }
 
 static inline uint64_t sn_sh_load(const uint64_t *slot)

@@ -132,7 +132,7 @@ int sn_space_fill(struct snest_space *space, uint64_t iova, uint32_t access, str
 	if (__atomic_load_n(&space->log_dirty, __ATOMIC_ACQUIRE)) {
 		/* Logged page by page: a writable leaf must not cover more than is marked. */
 		if (access & SNEST_WRITE) {
-			sn_dirty_mark(space, iova, t.gpa);
+			sn_dirty_mark(space, iova, t.gpa, 1);
 			if (t.lg2 > SN_SH_SHIFT0)
 				fill->lg2 = t.lg2 = SN_SH_SHIFT0;
 		} else {

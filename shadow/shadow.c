@@ -86,6 +86,7 @@ void sn_shadow_destroy(struct snest_vm *vm)
 	while (sn_reclaim_pending(&vm->reclaim))
 		sn_reclaim_barrier(&vm->reclaim);
 	sn_pins_fini(&shadow->pins);
+	sn_dirty_fini(&shadow->dirty);
 	pthread_mutex_destroy(&shadow->lock);
 	vm->shadow = NULL;
 	sn_vm_free(vm, shadow, sizeof(*shadow));
@@ -104,6 +105,7 @@ struct sn_shadow *sn_shadow(struct snest_vm *vm)
 	shadow->vm = vm;
 	pthread_mutex_init(&shadow->lock, NULL);
 	sn_pins_init(&shadow->pins);
+	sn_dirty_init(&shadow->dirty, vm);
 	shadow->listener.changed = memory_changed;
 	shadow->listener.settled = memory_settled;
 	if (!__atomic_compare_exchange_n(&vm->shadow, &expected, shadow, false, __ATOMIC_ACQ_REL,

@@ -11,6 +11,7 @@
 
 #include <snest/space.h>
 #include "core/vm.h"
+#include "shadow/dirty_map.h"
 #include "shadow/pins.h"
 
 #define SN_TAG_BUCKETS 4096u
@@ -24,6 +25,8 @@ struct sn_shadow {
 	struct snest_device *device[SN_DEVICE_BUCKETS]; /* heads are RCU-read by snest_device_find */
 	struct sn_memory_listener listener;
 	struct sn_pins pins;
+	struct sn_dirty dirty; /* by GPA */
+	bool log_dirty;        /* under lock: new spaces begin with the log on */
 	uint64_t drains; /* atomic, relaxed */
 };
 

@@ -97,6 +97,7 @@ static int space_new(struct snest_vm *vm, const struct snest_space_config *confi
 	sn_tree_init(&space->tree[0]);
 	sn_tree_init(&space->tree[1]);
 	sn_graveyard_init(&space->graveyard, vm);
+	sn_dirty_init(&space->dirty, vm);
 	pthread_mutex_init(&space->lock, NULL);
 	*out = space;
 	return 0;
@@ -129,8 +130,10 @@ int snest_space_get(struct snest_vm *vm, const struct snest_space_config *user,
 		space->references++;
 	} else {
 		ret = space_new(vm, &config, &space);
-		if (!ret)
+		if (!ret) {
+			space->log_dirty = shadow->log_dirty;
 			link_space(shadow, space);
+		}
 	}
 	pthread_mutex_unlock(&shadow->lock);
 	if (!ret)
@@ -163,7 +166,7 @@ static void space_freed(struct sn_reclaim_node *node)
 		sn_reclaim_defer(&vm->reclaim, &space->node, space_freed);
 		return;
 	}
-	sn_dirty_fini(space);
+	sn_dirty_fini(&space->dirty);
 	pthread_mutex_destroy(&space->graveyard.lock);
 	pthread_mutex_destroy(&space->lock);
 	sn_vm_free(vm, space->stage_copy, space->guest_stages * sizeof(*space->stage_copy));

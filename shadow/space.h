@@ -31,6 +31,7 @@
 
 #include <snest/space.h>
 #include "core/vm.h"
+#include "shadow/dirty_map.h"
 #include "shadow/tree.h"
 #include "walkers/walk.h"
 
@@ -55,7 +56,7 @@ struct snest_space {
 	uint64_t table_bytes_max;
 	struct sn_mirror *mirror; /* NULL: lookups only */
 	struct sn_mirror *observer; /* a sink that is told of invalidations, or NULL */
-	struct sn_dirty *dirty;   /* NULL: never logged */
+	struct sn_dirty dirty;    /* by IOVA */
 	bool log_dirty;           /* write rights are withheld until a write is logged */
 	struct snest_space_stats stats; /* the counters that are not atomic: under lock */
 	uint64_t misses, faults, fills, fills_dropped; /* atomic, relaxed */

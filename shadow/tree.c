@@ -372,6 +372,50 @@ uint64_t sn_tree_remove_host(struct sn_tree *tree, struct sn_graveyard *graveyar
 	return r.removed;
 }
 
+/* ---- Write rights ------------------------------------------------------------- */
+
+struct rights {
+	uint64_t iova_first, iova_last, host_first, host_last;
+	bool withhold;
+};
+
+static void rights_below(const struct rights *r, uint64_t *table, unsigned shift, uint64_t base)
+{
+	uint64_t mask = block_mask(shift);
+
+	for (unsigned i = 0; i < SN_SH_SLOTS; i++) {
+		uint64_t entry = table[i], host = entry & SN_SH_ADDR;
+		uint64_t slot = base + ((uint64_t)i << shift);
+
+		if (!entry || slot > r->iova_last || slot + mask < r->iova_first)
+			continue;
+		if (sn_sh_is_table(entry, shift))
+			rights_below(r, sn_sh_table(entry), shift - SN_SH_BITS, slot);
+		else if (!r->withhold && (entry & SN_SH_LOGGED))
+			sn_sh_store(&table[i], (entry & ~SN_SH_LOGGED) | SNEST_WRITE);
+		else if (r->withhold && (entry & SNEST_WRITE) && host <= r->host_last &&
+		         host + mask >= r->host_first)
+			sn_sh_store(&table[i], (entry & ~(uint64_t)SNEST_WRITE) | SN_SH_LOGGED);
+	}
+}
+
+void sn_tree_withhold(struct sn_tree *tree, uint64_t iova_first, uint64_t iova_last,
+                      uint64_t host_first, uint64_t host_last)
+{
+	struct rights r = { iova_first, iova_last, host_first, host_last, true };
+
+	if (!sn_tree_is_empty(tree))
+		rights_below(&r, sn_sh_table(tree->root), tree->root & SN_SH_ROOT_SHIFT, 0);
+}
+
+void sn_tree_restore(struct sn_tree *tree)
+{
+	struct rights r = { 0, UINT64_MAX, 0, UINT64_MAX, false };
+
+	if (!sn_tree_is_empty(tree))
+		rights_below(&r, sn_sh_table(tree->root), tree->root & SN_SH_ROOT_SHIFT, 0);
+}
+
 void sn_tree_detach(struct sn_tree *tree, struct sn_graveyard *graveyard)
 {
 	uint64_t root = tree->root;

@@ -111,6 +111,15 @@ void sn_tree_clear(struct sn_tree *tree, uint64_t first, uint64_t last);
 uint64_t sn_tree_remove_host(struct sn_tree *tree, struct sn_graveyard *graveyard, uint64_t first,
                              uint64_t last);
 
+/*
+ * Withholds the write right of every leaf whose host addresses overlap
+ * first..last and that overlaps the IOVAs (SN_SH_LOGGED), or gives all of them
+ * back. Changes rights only.
+ */
+void sn_tree_withhold(struct sn_tree *tree, uint64_t iova_first, uint64_t iova_last,
+                      uint64_t host_first, uint64_t host_last);
+void sn_tree_restore(struct sn_tree *tree);
+
 /* Unlinks everything in one store, whatever it holds. */
 void sn_tree_detach(struct sn_tree *tree, struct sn_graveyard *graveyard);
 

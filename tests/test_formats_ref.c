@@ -31,7 +31,7 @@ struct world {
 	uint64_t seed;
 	uint64_t base, size; /* guest addresses of the memory; the last quarter is read-only */
 	unsigned granule_lg2;
-	unsigned char *ours, *theirs; /* the same bytes, as each walker leaves them */
+	unsigned char *ours, *theirs;               /* the same bytes, as each walker leaves them */
 	unsigned outcomes[SNEST_FAULT_BLOCKED + 1]; /* by fault reason; 0: translated */
 };
 
@@ -279,23 +279,23 @@ static uint64_t random_input(struct world *w)
 	return in;
 }
 
-#define complain(w, input, access, r, ref)                                                      \
-	fail_msg("%s (line %d), input 0x%llx access 0x%x:\n"                                    \
-	         "  snest: outcome %u reason %u level %u at 0x%llx entry 0x%llx, out 0x%llx"       \
-	         " lg2 %u rights %u attr 0x%x\n"                                                \
-	         "  ref:   ok %u reason %u level %u at 0x%llx entry 0x%llx, out 0x%llx"           \
-	         " lg2 %u rights %u attr 0x%x",                                                 \
+#define complain(w, input, access, r, ref)                                                       \
+	fail_msg("%s (line %d), input 0x%llx access 0x%x:\n"                                     \
+	         "  snest: outcome %u reason %u level %u at 0x%llx entry 0x%llx, out 0x%llx"     \
+	         " lg2 %u rights %u attr 0x%x\n"                                                 \
+	         "  ref:   ok %u reason %u level %u at 0x%llx entry 0x%llx, out 0x%llx"          \
+	         " lg2 %u rights %u attr 0x%x",                                                  \
 	         (w)->config->name, __LINE__, (unsigned long long)(input), access, (r)->outcome, \
 	         (r)->fault.reason, (r)->fault.level, (unsigned long long)(r)->fault.entry_addr, \
 	         (unsigned long long)(r)->fault.entry, (unsigned long long)(r)->stage[0].output, \
-	         (r)->stage[0].lg2, (r)->stage[0].rights, (r)->stage[0].attr, (ref)->ok,        \
-	         (ref)->reason, (ref)->level, (unsigned long long)(ref)->entry_addr,            \
-	         (unsigned long long)(ref)->entry, (unsigned long long)(ref)->out, (ref)->lg2,  \
+	         (r)->stage[0].lg2, (r)->stage[0].rights, (r)->stage[0].attr, (ref)->ok,         \
+	         (ref)->reason, (ref)->level, (unsigned long long)(ref)->entry_addr,             \
+	         (unsigned long long)(ref)->entry, (unsigned long long)(ref)->out, (ref)->lg2,   \
 	         (ref)->rights, (ref)->attr)
 
 static void walk_both(struct world *w, uint64_t input, uint32_t access, bool update)
 {
-	struct ref_memory memory = { ref_read, ref_write, w };
+	struct ref_memory memory = {ref_read, ref_write, w};
 	struct snest_walk_step step[SN_LEVELS_MAX];
 	size_t steps = SN_LEVELS_MAX;
 	struct ref_result ref;
@@ -327,8 +327,7 @@ static void walk_both(struct world *w, uint64_t input, uint32_t access, bool upd
 	if (fault) {
 		if (r.fault.reason != ref.reason || r.fault.level != ref.level ||
 		    r.fault.entry_addr != ref.entry_addr || r.fault.entry != ref.entry ||
-		    r.fault.iova != input || r.fault.stage ||
-		    r.fault.for_stage != SNEST_NO_STAGE)
+		    r.fault.iova != input || r.fault.stage || r.fault.for_stage != SNEST_NO_STAGE)
 			complain(w, input, access, &r, &ref);
 		return;
 	}

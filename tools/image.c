@@ -35,8 +35,8 @@ static int parse(const struct sn_tool *tool, struct sn_image *image)
 	if (!*image->file)
 		return sn_tool_error(tool, "--memory: FILE or FILE@GPA is wanted");
 	if (image->base % PAGE)
-		return sn_tool_error(tool, "--memory %s: base 0x%" PRIx64
-		                           " is not a multiple of 4096",
+		return sn_tool_error(tool,
+		                     "--memory %s: base 0x%" PRIx64 " is not a multiple of 4096",
 		                     image->file, image->base);
 	return 0;
 }

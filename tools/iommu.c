@@ -16,11 +16,11 @@ static const char *const kinds[] = {
 
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
-#define REGISTER(kind_, option, member, required_, text)                                        \
-	{                                                                                       \
-		.kind = kind_, .name = option, .offset = offsetof(struct sn_iommu, member),     \
-		.bytes = sizeof(((struct sn_iommu *)0)->member), .required = required_,         \
-		.help = text                                                                    \
+#define REGISTER(kind_, option, member, required_, text)                                    \
+	{                                                                                   \
+		.kind = kind_, .name = option, .offset = offsetof(struct sn_iommu, member), \
+		.bytes = sizeof(((struct sn_iommu *)0)->member), .required = required_,     \
+		.help = text                                                                \
 	}
 
 static const struct {
@@ -36,7 +36,7 @@ static const struct {
 	REGISTER(SNEST_IOMMU_VTD, "ecap", vtd.ecap, false, "Extended Capability (010)"),
 	REGISTER(SNEST_IOMMU_VTD, "haw", vtd.haw, false, "host address width in bits, default 52"),
 	REGISTER(SNEST_IOMMU_AMD, "device-table", amd.device_table[0], true,
-	         "Device Table Base Address (0000)"),
+                 "Device Table Base Address (0000)"),
 	REGISTER(SNEST_IOMMU_AMD, "device-table1", amd.device_table[1], false, "segment 1 (0100)"),
 	REGISTER(SNEST_IOMMU_AMD, "device-table2", amd.device_table[2], false, "segment 2 (0108)"),
 	REGISTER(SNEST_IOMMU_AMD, "device-table3", amd.device_table[3], false, "segment 3 (0110)"),
@@ -48,7 +48,7 @@ static const struct {
 	REGISTER(SNEST_IOMMU_AMD, "efr", amd.efr, false, "Extended Feature (0030)"),
 	REGISTER(SNEST_IOMMU_SMMU, "strtab-base", smmu.strtab_base, true, "STRTAB_BASE"),
 	REGISTER(SNEST_IOMMU_SMMU, "strtab-base-cfg", smmu.strtab_base_cfg, true,
-	         "STRTAB_BASE_CFG"),
+                 "STRTAB_BASE_CFG"),
 	REGISTER(SNEST_IOMMU_SMMU, "idr0", smmu.idr[0], false, "IDR0"),
 	REGISTER(SNEST_IOMMU_SMMU, "idr1", smmu.idr[1], false, "IDR1"),
 	REGISTER(SNEST_IOMMU_SMMU, "idr2", smmu.idr[2], false, "IDR2"),
@@ -58,7 +58,8 @@ static const struct {
 	REGISTER(SNEST_IOMMU_SMMU, "cr0", smmu.cr0, false, "CR0, default SMMUEN"),
 	REGISTER(SNEST_IOMMU_SMMU, "cr2", smmu.cr2, false, "CR2"),
 	REGISTER(SNEST_IOMMU_SMMU, "gbpa", smmu.gbpa, false, "GBPA"),
-	REGISTER(SNEST_IOMMU_RISCV, "ddtp", riscv.ddtp, true, "Device Directory Table Pointer (10)"),
+	REGISTER(SNEST_IOMMU_RISCV, "ddtp", riscv.ddtp, true,
+                 "Device Directory Table Pointer (10)"),
 	REGISTER(SNEST_IOMMU_RISCV, "capabilities", riscv.capabilities, false, "Capabilities (00)"),
 	REGISTER(SNEST_IOMMU_RISCV, "fctl", riscv.fctl, false, "Features Control (08)"),
 };
@@ -97,10 +98,10 @@ static void set_defaults(struct sn_iommu *iommu)
 			.size = sizeof(iommu->smmu),
 			/* S1P S2P AArch64 HTTU Hyp ATS ASID16 PRI VMID16 CD2L two-level */
 			.idr[0] = 0x080d168b,
-			.idr[1] = 20 << 6 | 32, /* SSIDSIZE, SIDSIZE */
-			.idr[3] = 1 << 2 | 1 << 4 | 1 << 9, /* HAD XNX STT */
+			.idr[1] = 20 << 6 | 32,                /* SSIDSIZE, SIDSIZE */
+			.idr[3] = 1 << 2 | 1 << 4 | 1 << 9,    /* HAD XNX STT */
 			.idr[5] = 6 | 0x70 | 1 << 7 | 1 << 10, /* OAS 52, granules, DS, VAX */
-			.cr0 = 1, /* SMMUEN */
+			.cr0 = 1,                              /* SMMUEN */
 		};
 		break;
 	case SNEST_IOMMU_RISCV:

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The JSON writer (tools/json.h). Each element of the two outer levels has its
- * own line, so that large documents remain readable and can be followed.
+ * The JSON writer (tools/json.h). Members of the two outer levels and objects
+ * in arrays have lines of their own, so that large documents remain readable
+ * and can be followed while they are written.
  */
 #include "tools/json.h"
 #include <inttypes.h>
 
-/* Elements down to this depth go to lines of their own. */
 #define LINE_DEPTH 2
 
 static void text(struct sn_json *json, const char *s)
@@ -30,7 +30,7 @@ static void element(struct sn_json *json, const char *key)
 {
 	if (!json->first)
 		fputc(',', json->out);
-	if (json->depth && json->depth <= LINE_DEPTH)
+	if (json->lines >> json->depth & 1)
 		fprintf(json->out, "\n%*s", (int)json->depth * 2, "");
 	else if (!json->first)
 		fputc(' ', json->out);
@@ -43,7 +43,7 @@ static void element(struct sn_json *json, const char *key)
 
 void sn_json_begin(struct sn_json *json, FILE *out)
 {
-	*json = (struct sn_json){ .out = out, .first = true };
+	*json = (struct sn_json){.out = out, .first = true};
 }
 
 void sn_json_end(struct sn_json *json)
@@ -53,15 +53,21 @@ void sn_json_end(struct sn_json *json)
 
 void sn_json_open(struct sn_json *json, const char *key, char bracket)
 {
+	if (bracket == '{' && !key && json->depth)
+		json->lines |= 1u << json->depth;
 	element(json, key);
 	fputc(bracket, json->out);
 	json->depth++;
+	if (bracket == '{' && json->depth <= LINE_DEPTH)
+		json->lines |= 1u << json->depth;
+	else
+		json->lines &= ~(1u << json->depth);
 	json->first = true;
 }
 
 void sn_json_close(struct sn_json *json, char bracket)
 {
-	if (!json->first && json->depth <= LINE_DEPTH)
+	if (!json->first && (json->lines >> json->depth & 1))
 		fprintf(json->out, "\n%*s", (int)(json->depth - 1) * 2, "");
 	fputc(bracket, json->out);
 	json->depth--;
@@ -84,10 +90,10 @@ void sn_json_hex(struct sn_json *json, const char *key, uint64_t value)
 	fprintf(json->out, "\"0x%" PRIx64 "\"", value);
 }
 
-void sn_json_number(struct sn_json *json, const char *key, uint32_t value)
+void sn_json_number(struct sn_json *json, const char *key, uint64_t value)
 {
 	element(json, key);
-	fprintf(json->out, "%" PRIu32, value);
+	fprintf(json->out, "%" PRIu64, value);
 }
 
 void sn_json_bool(struct sn_json *json, const char *key, bool value)

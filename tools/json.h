@@ -16,8 +16,9 @@
 
 struct sn_json {
 	FILE *out;
-	unsigned depth;
-	bool first; /* nothing was written yet at this depth */
+	unsigned depth; /* brackets that are open, less than 32 */
+	uint32_t lines; /* bit n: elements at depth n have lines of their own */
+	bool first;     /* nothing was written yet at this depth */
 };
 
 void sn_json_begin(struct sn_json *json, FILE *out);
@@ -29,7 +30,7 @@ void sn_json_close(struct sn_json *json, char bracket);                 /* '}' o
 
 void sn_json_string(struct sn_json *json, const char *key, const char *value); /* NULL: null */
 void sn_json_hex(struct sn_json *json, const char *key, uint64_t value);
-void sn_json_number(struct sn_json *json, const char *key, uint32_t value);
+void sn_json_number(struct sn_json *json, const char *key, uint64_t value); /* below 2^53 */
 void sn_json_bool(struct sn_json *json, const char *key, bool value);
 void sn_json_null(struct sn_json *json, const char *key);
 

@@ -8,8 +8,8 @@
 #include "tools/tool.h"
 
 static const struct sn_command commands[] = {
-	{ "walk", "show what addresses mean in a memory image's page tables", sn_cmd_walk },
-	{ "sample", "write a memory image with small, interesting tables", sn_cmd_sample },
+	{"walk", "show what addresses mean in a memory image's page tables", sn_cmd_walk},
+	{"sample", "write a memory image with small, interesting tables", sn_cmd_sample},
 };
 
 #define COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -33,7 +33,7 @@ static int help(void)
 
 int main(int argc, char **argv)
 {
-	struct sn_tool tool = { .program = argc ? argv[0] : "snest" };
+	struct sn_tool tool = {.program = argc ? argv[0] : "snest"};
 	const char *name = argc > 1 ? argv[1] : NULL;
 	bool for_help;
 
@@ -55,7 +55,7 @@ int main(int argc, char **argv)
 		tool.command = commands[i].name;
 		if (for_help) {
 			char option[] = "--help";
-			char *words[] = { argv[2], option, NULL };
+			char *words[] = {argv[2], option, NULL};
 
 			return sn_tool_finish(&tool, commands[i].run(&tool, 2, words));
 		}

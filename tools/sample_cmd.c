@@ -108,8 +108,18 @@ static void pasid_entry(struct image *image, unsigned pasid, uint64_t word0, uin
 
 static void scalable_mode(struct image *image)
 {
-	enum { AW4 = 2 << 2, PGTT_FS = 1 << 6, PGTT_SS = 2 << 6, PGTT_NESTED = 3 << 6 };
-	enum { PGTT_PT = 4 << 6, P = 1, PASIDE = 1 << 3, SRE = 1 };
+	enum {
+		AW4 = 2 << 2,
+		PGTT_FS = 1 << 6,
+		PGTT_SS = 2 << 6,
+		PGTT_NESTED = 3 << 6
+	};
+	enum {
+		PGTT_PT = 4 << 6,
+		P = 1,
+		PASIDE = 1 << 3,
+		SRE = 1
+	};
 
 	put(image, SCALABLE_ROOT, 0, 0x121000 | P);
 	put(image, 0x121000, 4 * 0x18, 0x122000 | PASIDE | P); /* 00:03.0 */
@@ -171,26 +181,25 @@ static void commands(const struct sn_tool *tool, const char *file)
 		uint32_t root;
 		const char *arguments;
 	} lines[] = {
-		{ "A 4 KiB, a 2 MiB and a 1 GiB page of a legacy-mode device", LEGACY_ROOT,
-		  "--rid 00:03.0 0x1234 0x234567 0x40001234" },
-		{ "Faults: no mapping, a read-only page, a reserved bit, a table outside memory",
-		  LEGACY_ROOT, "--rid 00:03.0 --access w 0x18000 0x10000 0x400000 0x8000000000" },
-		{ "A device without a context entry; one in pass-through mode", LEGACY_ROOT,
-		  "--rid 00:05.0 0x1000" },
-		{ NULL, LEGACY_ROOT, "--rid 00:04.0 0x1000" },
-		{ "All that the device can reach", LEGACY_ROOT, "--rid 00:03.0 --range all" },
-		{ "Scalable mode: a first stage; privileged access to its upper half",
-		  SCALABLE_ROOT, "--rid 00:03.0 --pasid 1 0x7f0000001234" },
-		{ NULL, SCALABLE_ROOT,
-		  "--rid 00:03.0 --pasid 1 --privileged 0xffffffffc0001234" },
-		{ "Nested: each entry of the first stage is found through the second",
-		  SCALABLE_ROOT, "--rid 00:03.0 --pasid 2 0x3456" },
-		{ "Nested faults: a page and a table that the second stage does not map",
-		  SCALABLE_ROOT, "--rid 00:03.0 --pasid 2 0x400000 0x600000" },
-		{ "A run of both stages ends where either ends", SCALABLE_ROOT,
-		  "--rid 00:03.0 --pasid 2 --range all" },
-		{ "One page that, used as a table at every level, maps 2^36 pages: a budget ends it",
-		  LEGACY_ROOT, "--rid 00:06.0 --range all --budget 2000 | tail -n 3" },
+		{"A 4 KiB, a 2 MiB and a 1 GiB page of a legacy-mode device", LEGACY_ROOT,
+	         "--rid 00:03.0 0x1234 0x234567 0x40001234"},
+		{"Faults: no mapping, a read-only page, a reserved bit, a table outside memory",
+	         LEGACY_ROOT, "--rid 00:03.0 --access w 0x18000 0x10000 0x400000 0x8000000000"},
+		{"A device without a context entry; one in pass-through mode", LEGACY_ROOT,
+	         "--rid 00:05.0 0x1000"},
+		{NULL, LEGACY_ROOT, "--rid 00:04.0 0x1000"},
+		{"All that the device can reach", LEGACY_ROOT, "--rid 00:03.0 --range all"},
+		{"Scalable mode: a first stage; privileged access to its upper half", SCALABLE_ROOT,
+	         "--rid 00:03.0 --pasid 1 0x7f0000001234"},
+		{NULL, SCALABLE_ROOT, "--rid 00:03.0 --pasid 1 --privileged 0xffffffffc0001234"},
+		{"Nested: each entry of the first stage is found through the second", SCALABLE_ROOT,
+	         "--rid 00:03.0 --pasid 2 0x3456"},
+		{"Nested faults: a page and a table that the second stage does not map",
+	         SCALABLE_ROOT, "--rid 00:03.0 --pasid 2 0x400000 0x600000"},
+		{"A run of both stages ends where either ends", SCALABLE_ROOT,
+	         "--rid 00:03.0 --pasid 2 --range all"},
+		{"One page that, used as a table at every level, maps 2^36 pages: a budget ends it",
+	         LEGACY_ROOT, "--rid 00:06.0 --range all --budget 2000 | tail -n 3"},
 	};
 
 	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
@@ -255,8 +264,8 @@ static void help(void)
 int sn_cmd_sample(struct sn_tool *tool, int argc, char **argv)
 {
 	static const struct option options[] = {
-		{ "help", no_argument, NULL, 'h' },
-		{ NULL, 0, NULL, 0 },
+		{"help", no_argument, NULL, 'h'},
+		{NULL, 0, NULL, 0},
 	};
 	int c, status;
 
@@ -267,8 +276,9 @@ int sn_cmd_sample(struct sn_tool *tool, int argc, char **argv)
 		return SN_EXIT_OK;
 	}
 	if (argc - optind != 1)
-		return sn_tool_usage(tool, "%s", argc == optind ? "which file? FILE is missing"
-		                                                : "one FILE, not several");
+		return sn_tool_usage(tool, "%s",
+		                     argc == optind ? "which file? FILE is missing"
+		                                    : "one FILE, not several");
 	status = write_image(tool, argv[optind]);
 	if (!status)
 		commands(tool, argv[optind]);

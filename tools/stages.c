@@ -21,40 +21,47 @@ static const struct {
 	uint32_t flag;
 	uint32_t formats; /* bit n: legal in format n; flag values repeat between formats */
 } flags[] = {
-	{ "hw-a", SNEST_STAGE_HW_A, ALL },
-	{ "hw-d", SNEST_STAGE_HW_D, ALL },
-	{ "big-endian", SNEST_STAGE_BIG_ENDIAN, ARM | RISCV },
-	{ "no-2m", SNEST_STAGE_NO_2M, X86 | VTD },
-	{ "no-1g", SNEST_STAGE_NO_1G, X86 | VTD },
-	{ "wp", SNEST_STAGE_X86_WP, X86 },
-	{ "nx", SNEST_STAGE_X86_NX, X86 },
-	{ "eaf", SNEST_STAGE_X86_EAF, X86 },
-	{ "smep", SNEST_STAGE_X86_SMEP, X86 },
-	{ "snoop", SNEST_STAGE_VTD_SNOOP, VTD },
-	{ "tm", SNEST_STAGE_VTD_TM, VTD },
-	{ "ds", SNEST_STAGE_ARM_DS, ARM },
-	{ "affd", SNEST_STAGE_ARM_AFFD, ARM },
-	{ "lpa", SNEST_STAGE_ARM_LPA, ARM },
-	{ "tbi0", SNEST_STAGE_ARM_TBI0, ARM1 },
-	{ "tbi1", SNEST_STAGE_ARM_TBI1, ARM1 },
-	{ "epd0", SNEST_STAGE_ARM_EPD0, ARM1 },
-	{ "epd1", SNEST_STAGE_ARM_EPD1, ARM1 },
-	{ "had0", SNEST_STAGE_ARM_HAD0, ARM1 },
-	{ "had1", SNEST_STAGE_ARM_HAD1, ARM1 },
-	{ "wxn", SNEST_STAGE_ARM_WXN, ARM1 },
-	{ "uwxn", SNEST_STAGE_ARM_UWXN, ARM1 },
-	{ "pan", SNEST_STAGE_ARM_PAN, ARM1 },
-	{ "el2", SNEST_STAGE_ARM_EL2, ARM1 },
-	{ "x4", SNEST_STAGE_RISCV_X4, RISCV },
-	{ "svnapot", SNEST_STAGE_RISCV_SVNAPOT, RV64 },
-	{ "svpbmt", SNEST_STAGE_RISCV_SVPBMT, RV64 },
-	{ "svrsw60t59b", SNEST_STAGE_RISCV_SVRSW60T59B, RV64 },
-	{ "sum", SNEST_STAGE_RISCV_SUM, RISCV },
+	{"hw-a", SNEST_STAGE_HW_A, ALL},
+	{"hw-d", SNEST_STAGE_HW_D, ALL},
+	{"big-endian", SNEST_STAGE_BIG_ENDIAN, ARM | RISCV},
+	{"no-2m", SNEST_STAGE_NO_2M, X86 | VTD},
+	{"no-1g", SNEST_STAGE_NO_1G, X86 | VTD},
+	{"wp", SNEST_STAGE_X86_WP, X86},
+	{"nx", SNEST_STAGE_X86_NX, X86},
+	{"eaf", SNEST_STAGE_X86_EAF, X86},
+	{"smep", SNEST_STAGE_X86_SMEP, X86},
+	{"snoop", SNEST_STAGE_VTD_SNOOP, VTD},
+	{"tm", SNEST_STAGE_VTD_TM, VTD},
+	{"ds", SNEST_STAGE_ARM_DS, ARM},
+	{"affd", SNEST_STAGE_ARM_AFFD, ARM},
+	{"lpa", SNEST_STAGE_ARM_LPA, ARM},
+	{"tbi0", SNEST_STAGE_ARM_TBI0, ARM1},
+	{"tbi1", SNEST_STAGE_ARM_TBI1, ARM1},
+	{"epd0", SNEST_STAGE_ARM_EPD0, ARM1},
+	{"epd1", SNEST_STAGE_ARM_EPD1, ARM1},
+	{"had0", SNEST_STAGE_ARM_HAD0, ARM1},
+	{"had1", SNEST_STAGE_ARM_HAD1, ARM1},
+	{"wxn", SNEST_STAGE_ARM_WXN, ARM1},
+	{"uwxn", SNEST_STAGE_ARM_UWXN, ARM1},
+	{"pan", SNEST_STAGE_ARM_PAN, ARM1},
+	{"el2", SNEST_STAGE_ARM_EL2, ARM1},
+	{"x4", SNEST_STAGE_RISCV_X4, RISCV},
+	{"svnapot", SNEST_STAGE_RISCV_SVNAPOT, RV64},
+	{"svpbmt", SNEST_STAGE_RISCV_SVPBMT, RV64},
+	{"svrsw60t59b", SNEST_STAGE_RISCV_SVRSW60T59B, RV64},
+	{"sum", SNEST_STAGE_RISCV_SUM, RISCV},
 };
 
 #define FLAGS (sizeof(flags) / sizeof(flags[0]))
 
-enum key_kind { KEY_FORMAT, KEY_U8, KEY_U64, KEY_GRANULE, KEY_RIGHTS, KEY_FLAGS };
+enum key_kind {
+	KEY_FORMAT,
+	KEY_U8,
+	KEY_U64,
+	KEY_GRANULE,
+	KEY_RIGHTS,
+	KEY_FLAGS
+};
 
 static const struct {
 	const char *name;
@@ -62,23 +69,22 @@ static const struct {
 	size_t offset;
 	const char *help;
 } keys[] = {
-	{ "format", KEY_FORMAT, 0, "page-table format, see below" },
-	{ "root", KEY_U64, offsetof(struct snest_stage, root), "address of the top table" },
-	{ "levels", KEY_U8, offsetof(struct snest_stage, levels), "number of levels" },
-	{ "ia-bits", KEY_U8, offsetof(struct snest_stage, ia_bits),
-	  "width of input addresses (default: all that the levels give)" },
-	{ "oa-bits", KEY_U8, offsetof(struct snest_stage, oa_bits),
-	  "width of output addresses (default: the format's widest)" },
-	{ "granule", KEY_GRANULE, offsetof(struct snest_stage, granule_lg2),
-	  "Arm: 4K, 16K or 64K" },
-	{ "root-high", KEY_U64, offsetof(struct snest_stage, root_high),
-	  "Arm stage 1: table of the upper half" },
-	{ "ia-bits-high", KEY_U8, offsetof(struct snest_stage, ia_bits_high),
-	  "Arm stage 1: its width" },
-	{ "granule-high", KEY_GRANULE, offsetof(struct snest_stage, granule_high_lg2),
-	  "Arm stage 1: its granule" },
-	{ "rights", KEY_RIGHTS, 0, "what leads to the tables grants, letters of rwx" },
-	{ "flags", KEY_FLAGS, 0, "flag+flag..., see below" },
+	{"format", KEY_FORMAT, 0, "page-table format, see below"},
+	{"root", KEY_U64, offsetof(struct snest_stage, root), "address of the top table"},
+	{"levels", KEY_U8, offsetof(struct snest_stage, levels), "number of levels"},
+	{"ia-bits", KEY_U8, offsetof(struct snest_stage, ia_bits),
+         "width of input addresses (default: all that the levels give)"},
+	{"oa-bits", KEY_U8, offsetof(struct snest_stage, oa_bits),
+         "width of output addresses (default: the format's widest)"},
+	{"granule", KEY_GRANULE, offsetof(struct snest_stage, granule_lg2), "Arm: 4K, 16K or 64K"},
+	{"root-high", KEY_U64, offsetof(struct snest_stage, root_high),
+         "Arm stage 1: table of the upper half"},
+	{"ia-bits-high", KEY_U8, offsetof(struct snest_stage, ia_bits_high),
+         "Arm stage 1: its width"},
+	{"granule-high", KEY_GRANULE, offsetof(struct snest_stage, granule_high_lg2),
+         "Arm stage 1: its granule"},
+	{"rights", KEY_RIGHTS, 0, "what leads to the tables grants, letters of rwx"},
+	{"flags", KEY_FLAGS, 0, "flag+flag..., see below"},
 };
 
 #define KEYS (sizeof(keys) / sizeof(keys[0]))
@@ -144,7 +150,8 @@ static int set(const struct sn_tool *tool, struct snest_stage *stage, const char
 		break;
 	case KEY_U64:
 		if (!sn_args_u64(value, &number))
-			return sn_tool_usage(tool, "%s: %s %s: an address is wanted, " SN_ARGS_NUMBER,
+			return sn_tool_usage(tool,
+			                     "%s: %s %s: an address is wanted, " SN_ARGS_NUMBER,
 			                     where, key, value);
 		memcpy(field, &number, sizeof(number));
 		break;
@@ -170,8 +177,7 @@ const char *sn_stage_key(unsigned i)
 	return i < KEYS ? keys[i].name : NULL;
 }
 
-int sn_stages_add(const struct sn_tool *tool, struct sn_stage_list *list,
-                  const char *const *values)
+int sn_stages_add(const struct sn_tool *tool, struct sn_stage_list *list, const char *const *values)
 {
 	struct snest_stage *stage = &list->stage[list->count];
 	char where[32];
@@ -179,7 +185,7 @@ int sn_stages_add(const struct sn_tool *tool, struct sn_stage_list *list,
 	if (list->count == SNEST_MAX_STAGES)
 		return sn_tool_usage(tool, "at most %d stages are possible", SNEST_MAX_STAGES);
 	snprintf(where, sizeof(where), "stage %u", list->count);
-	*stage = (struct snest_stage){ .size = sizeof(*stage) };
+	*stage = (struct snest_stage){.size = sizeof(*stage)};
 	if (!values[0])
 		return sn_tool_usage(tool, "%s: the format is missing", where);
 	if (!values[1])
@@ -198,7 +204,7 @@ int sn_stages_add(const struct sn_tool *tool, struct sn_stage_list *list,
 
 int sn_stages_add_text(const struct sn_tool *tool, struct sn_stage_list *list, char *text)
 {
-	const char *values[SN_STAGE_KEYS_MAX] = { NULL };
+	const char *values[SN_STAGE_KEYS_MAX] = {NULL};
 	char *key, *value;
 
 	while (sn_args_pair(&text, &key, &value)) {
@@ -232,20 +238,15 @@ int sn_stages_check(const struct sn_tool *tool, const struct sn_stage_list *list
 	return 0;
 }
 
-int sn_stage_flags_text(const struct snest_stage *stage, char *buf, size_t length)
+const char *sn_stage_flag(const struct snest_stage *stage, unsigned *next)
 {
-	int n = 0;
-
-	if (length)
-		buf[0] = '\0';
-	for (size_t i = 0; i < FLAGS; i++) {
-		size_t used = (size_t)n < length ? (size_t)n : length;
+	while (*next < FLAGS) {
+		unsigned i = (*next)++;
 
 		if ((flags[i].formats >> stage->format & 1) && (stage->flags & flags[i].flag))
-			n += snprintf(buf + used, length - used, "%s%s", n ? "+" : "",
-			              flags[i].name);
+			return flags[i].name;
 	}
-	return n;
+	return NULL;
 }
 
 void sn_stages_help(void)

@@ -32,8 +32,11 @@ int sn_stages_add_text(const struct sn_tool *tool, struct sn_stage_list *list, c
 /* Checks all stages with snest_stage_check. As above. */
 int sn_stages_check(const struct sn_tool *tool, const struct sn_stage_list *list);
 
-/* Writes the flags of a stage as "hw-a+hw-d" ("" if none). Returns as snprintf does. */
-int sn_stage_flags_text(const struct snest_stage *stage, char *buf, size_t length);
+/*
+ * Name of the next flag that is set in a stage, NULL if there is none left.
+ * *next is 0 at first, and where to go on afterwards.
+ */
+const char *sn_stage_flag(const struct snest_stage *stage, unsigned *next);
 
 /* Keys, formats and flags, for --help. */
 void sn_stages_help(void);

@@ -11,8 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
-__attribute__((format(printf, 2, 0))) static void
-message(const struct sn_tool *tool, const char *format, va_list args)
+__attribute__((format(printf, 2, 0))) static void message(const struct sn_tool *tool,
+                                                          const char *format, va_list args)
 {
 	/* What was printed so far belongs in front of the message. */
 	fflush(stdout);
@@ -79,8 +79,8 @@ bool sn_tool_set_colour(struct sn_tool *tool, const char *when)
 const char *sn_tool_colour(const struct sn_tool *tool, enum sn_colour colour)
 {
 	static const char *const sequence[] = {
-		[SN_COLOUR_NONE] = "\033[0m",  [SN_COLOUR_HEAD] = "\033[1m",
-		[SN_COLOUR_DIM] = "\033[2m",   [SN_COLOUR_GOOD] = "\033[32m",
+		[SN_COLOUR_NONE] = "\033[0m",   [SN_COLOUR_HEAD] = "\033[1m",
+		[SN_COLOUR_DIM] = "\033[2m",    [SN_COLOUR_GOOD] = "\033[32m",
 		[SN_COLOUR_BAD] = "\033[1;31m",
 	};
 
@@ -96,7 +96,7 @@ int sn_tool_finish(const struct sn_tool *tool, int status)
 	return status;
 }
 
-static const char units[][4] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
+static const char units[][4] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
 
 const char *sn_size_lg2(unsigned lg2, char buf[SN_SIZE_TEXT])
 {

@@ -31,21 +31,21 @@ enum {
 };
 
 static const struct option options[] = {
-	{ "memory", required_argument, NULL, 'm' },
-	{ "access", required_argument, NULL, 'a' },
-	{ "quiet", no_argument, NULL, 'q' },
-	{ "help", no_argument, NULL, 'h' },
-	{ "iommu", required_argument, NULL, OPT_IOMMU },
-	{ "stage", required_argument, NULL, OPT_STAGE },
-	{ "rid", required_argument, NULL, OPT_RID },
-	{ "pasid", required_argument, NULL, OPT_PASID },
-	{ "request", required_argument, NULL, OPT_REQUEST },
-	{ "privileged", no_argument, NULL, OPT_PRIVILEGED },
-	{ "range", required_argument, NULL, OPT_RANGE },
-	{ "budget", required_argument, NULL, OPT_BUDGET },
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "color", required_argument, NULL, OPT_COLOUR },
-	{ "colour", required_argument, NULL, OPT_COLOUR },
+	{"memory", required_argument, NULL, 'm'},
+	{"access", required_argument, NULL, 'a'},
+	{"quiet", no_argument, NULL, 'q'},
+	{"help", no_argument, NULL, 'h'},
+	{"iommu", required_argument, NULL, OPT_IOMMU},
+	{"stage", required_argument, NULL, OPT_STAGE},
+	{"rid", required_argument, NULL, OPT_RID},
+	{"pasid", required_argument, NULL, OPT_PASID},
+	{"request", required_argument, NULL, OPT_REQUEST},
+	{"privileged", no_argument, NULL, OPT_PRIVILEGED},
+	{"range", required_argument, NULL, OPT_RANGE},
+	{"budget", required_argument, NULL, OPT_BUDGET},
+	{"json", no_argument, NULL, OPT_JSON},
+	{"color", required_argument, NULL, OPT_COLOUR},
+	{"colour", required_argument, NULL, OPT_COLOUR},
 };
 
 #define OPTIONS (sizeof(options) / sizeof(options[0]))
@@ -144,17 +144,18 @@ static int one_option(struct sn_tool *tool, struct query *q, int c, char *value)
 		break;
 	case OPT_PASID:
 		if (!sn_args_max(value, 0xfffff, &number))
-			return sn_tool_usage(tool, "--pasid %s: a number of at most 20 bits is wanted",
-			                     value);
+			return sn_tool_usage(
+				tool, "--pasid %s: a number of at most 20 bits is wanted", value);
 		q->request.pasid = (uint32_t)number;
 		q->pasid_given = true;
 		break;
 	case OPT_REQUEST:
 		if (!sn_iommu_request_kind(value, &q->request.kind))
-			return sn_tool_usage(tool,
-			                     "--request %s: untranslated, translation, translated or "
-			                     "page is wanted",
-			                     value);
+			return sn_tool_usage(
+				tool,
+				"--request %s: untranslated, translation, translated or "
+				"page is wanted",
+				value);
 		q->request_given = true;
 		break;
 	case OPT_PRIVILEGED:
@@ -162,8 +163,9 @@ static int one_option(struct sn_tool *tool, struct query *q, int c, char *value)
 		break;
 	case OPT_RANGE:
 		if (!sn_args_range(value, &q->first, &q->last))
-			return sn_tool_usage(tool, "--range %s: " SN_ARGS_RANGE
-			                           " is wanted, with FIRST not above LAST",
+			return sn_tool_usage(tool,
+			                     "--range %s: " SN_ARGS_RANGE
+			                     " is wanted, with FIRST not above LAST",
 			                     value);
 		q->range_given = true;
 		break;
@@ -205,17 +207,17 @@ static int parse_iovas(const struct sn_tool *tool, struct query *q, int count, c
 
 static int parse(struct sn_tool *tool, struct query *q, int argc, char **argv)
 {
-	struct option all[OPTIONS + SN_STAGE_KEYS_MAX + SN_IOMMU_REGISTERS_MAX + 1] = { 0 };
+	struct option all[OPTIONS + SN_STAGE_KEYS_MAX + SN_IOMMU_REGISTERS_MAX + 1] = {0};
 	size_t n = OPTIONS;
 	int c, status;
 
 	memcpy(all, options, sizeof(options));
 	for (unsigned i = 0; sn_stage_key(i); i++)
-		all[n++] = (struct option){ sn_stage_key(i), required_argument, NULL,
-			                    OPT_KEY + (int)i };
+		all[n++] =
+			(struct option){sn_stage_key(i), required_argument, NULL, OPT_KEY + (int)i};
 	for (unsigned i = 0; sn_iommu_register(i); i++)
-		all[n++] = (struct option){ sn_iommu_register(i), required_argument, NULL,
-			                    OPT_REGISTER + (int)i };
+		all[n++] = (struct option){sn_iommu_register(i), required_argument, NULL,
+		                           OPT_REGISTER + (int)i};
 	while ((c = getopt_long(argc, argv, ":m:a:qh", all, NULL)) != -1) {
 		if (c == '?' || c == ':')
 			return sn_tool_bad_option(tool, c, argv);
@@ -245,11 +247,13 @@ static int check(const struct sn_tool *tool, const struct query *q)
 	if (!q->images.count)
 		return sn_tool_usage(tool, "no memory image: --memory FILE[@GPA] is missing");
 	if (q->iommu && (q->stages.count || key))
-		return sn_tool_usage(tool, "--iommu finds the stages itself: %s%s does not go with it",
+		return sn_tool_usage(tool,
+		                     "--iommu finds the stages itself: %s%s does not go with it",
 		                     key ? "--" : "--stage", key ? key : "");
 	if (q->stages.count && key)
-		return sn_tool_usage(tool, "--%s describes the only stage: with --stage, write %s=... "
-		                           "into it",
+		return sn_tool_usage(tool,
+		                     "--%s describes the only stage: with --stage, write %s=... "
+		                     "into it",
 		                     key, key);
 	if (!q->iommu && !q->stages.count && !key)
 		return sn_tool_usage(tool, "no tables: --format and --root, --stage or --iommu is "
@@ -273,7 +277,7 @@ static int check(const struct sn_tool *tool, const struct query *q)
 
 static int walk_all(struct sn_walk_view *view, const struct query *q)
 {
-	struct sn_walk_record record = { .steps = NULL };
+	struct sn_walk_record record = {.steps = NULL};
 	int status = SN_EXIT_OK;
 
 	if (view->json)
@@ -320,7 +324,7 @@ static int show(struct sn_walk_view *view, const struct query *q)
 		status = walk_all(view, q);
 	} else if (view->context && view->context->outcome != SNEST_CONTEXT_STAGES) {
 		/* There is nothing to list; one walk says why. */
-		struct query one = { .iovas = (uint64_t[]){ q->first }, .niovas = 1 };
+		struct query one = {.iovas = (uint64_t[]){q->first}, .niovas = 1};
 
 		status = walk_all(view, &one);
 	} else {
@@ -342,10 +346,11 @@ static int resolve(const struct sn_tool *tool, struct sn_walk_view *view, struct
 	view->request.iova = q->niovas ? q->iovas[0] : q->first;
 	ret = sn_iommu_context(iommu, view->vm, &view->request, context);
 	if (ret)
-		return sn_tool_error(tool,
-		                     "--iommu %s: the registers or the request are impossible (%s); "
-		                     "check --rid and the capability registers",
-		                     q->iommu, strerror(-ret));
+		return sn_tool_error(
+			tool,
+			"--iommu %s: the registers or the request are impossible (%s); "
+			"check --rid and the capability registers",
+			q->iommu, strerror(-ret));
 	view->iommu = iommu;
 	view->context = context;
 	view->stages = context->stage;
@@ -356,7 +361,7 @@ static int resolve(const struct sn_tool *tool, struct sn_walk_view *view, struct
 static int run(const struct sn_tool *tool, struct query *q)
 {
 	struct snest_context context;
-	struct sn_iommu iommu = { 0 };
+	struct sn_iommu iommu = {0};
 	struct sn_walk_view view = {
 		.tool = tool,
 		.images = &q->images,

@@ -16,21 +16,12 @@ static void rights(struct sn_json *json, const char *key, uint32_t value)
 
 static void attributes(struct sn_json *json, uint32_t attr)
 {
-	static const struct {
-		uint32_t flag;
-		const char *name;
-	} names[] = {
-		{ SNEST_ATTR_ACCESSED, "accessed" }, { SNEST_ATTR_DIRTY, "dirty" },
-		{ SNEST_ATTR_GLOBAL, "global" },     { SNEST_ATTR_USER, "user" },
-		{ SNEST_ATTR_SNOOP, "snoop" },       { SNEST_ATTR_DIRTIABLE, "dirtiable" },
-		{ SNEST_ATTR_CONTIGUOUS, "contiguous" },
-	};
+	const char *name;
+	unsigned next = 0;
 
 	sn_json_open(json, "attributes", '[');
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		if (attr & names[i].flag)
-			sn_json_string(json, NULL, names[i].name);
-	}
+	while ((name = sn_attr_name(attr, &next)))
+		sn_json_string(json, NULL, name);
 	sn_json_close(json, ']');
 	sn_json_number(json, "memory_type", attr & SNEST_ATTR_MEMORY_TYPE);
 }
@@ -160,23 +151,23 @@ static void show_context(const struct sn_walk_view *view)
 		uint32_t flag;
 		const char *name;
 	} flags[] = {
-		{ SNEST_CONTEXT_QUIET, "quiet" },
-		{ SNEST_CONTEXT_ATS, "ats" },
-		{ SNEST_CONTEXT_PRI, "pri" },
-		{ SNEST_CONTEXT_PRIVILEGED, "privileged" },
-		{ SNEST_CONTEXT_PASID, "pasid" },
-		{ SNEST_CONTEXT_SCALABLE, "scalable" },
-		{ SNEST_CONTEXT_MSI_FLAT, "msi-flat" },
-		{ SNEST_CONTEXT_T2GPA, "t2gpa" },
-		{ SNEST_CONTEXT_STALL, "stall" },
-		{ SNEST_CONTEXT_SUPPRESS, "suppress" },
-		{ SNEST_CONTEXT_UNPRIVILEGED, "unprivileged" },
-		{ SNEST_CONTEXT_DATA, "data" },
-		{ SNEST_CONTEXT_FETCH, "fetch" },
-		{ SNEST_CONTEXT_STALL_2, "stall-2" },
-		{ SNEST_CONTEXT_QUIET_2, "quiet-2" },
-		{ SNEST_CONTEXT_RAZ_WI, "raz-wi" },
-		{ SNEST_CONTEXT_SPLIT_ATS, "split-ats" },
+		{SNEST_CONTEXT_QUIET, "quiet"},
+		{SNEST_CONTEXT_ATS, "ats"},
+		{SNEST_CONTEXT_PRI, "pri"},
+		{SNEST_CONTEXT_PRIVILEGED, "privileged"},
+		{SNEST_CONTEXT_PASID, "pasid"},
+		{SNEST_CONTEXT_SCALABLE, "scalable"},
+		{SNEST_CONTEXT_MSI_FLAT, "msi-flat"},
+		{SNEST_CONTEXT_T2GPA, "t2gpa"},
+		{SNEST_CONTEXT_STALL, "stall"},
+		{SNEST_CONTEXT_SUPPRESS, "suppress"},
+		{SNEST_CONTEXT_UNPRIVILEGED, "unprivileged"},
+		{SNEST_CONTEXT_DATA, "data"},
+		{SNEST_CONTEXT_FETCH, "fetch"},
+		{SNEST_CONTEXT_STALL_2, "stall-2"},
+		{SNEST_CONTEXT_QUIET_2, "quiet-2"},
+		{SNEST_CONTEXT_RAZ_WI, "raz-wi"},
+		{SNEST_CONTEXT_SPLIT_ATS, "split-ats"},
 	};
 	static const char *const outcomes[] = {
 		[SNEST_CONTEXT_STAGES] = "stages",
@@ -220,9 +211,9 @@ void sn_walk_json_source(const struct sn_walk_view *view)
 	sn_json_open(json, "stages", '[');
 	for (unsigned i = 0; i < view->count; i++) {
 		const struct snest_stage *stage = &view->stages[i];
-		char flags[256];
+		const char *flag;
+		unsigned next = 0;
 
-		sn_stage_flags_text(stage, flags, sizeof(flags));
 		sn_json_open(json, NULL, '{');
 		sn_json_string(json, "format", snest_format_name(stage->format));
 		sn_json_hex(json, "root", stage->root);
@@ -237,7 +228,10 @@ void sn_walk_json_source(const struct sn_walk_view *view)
 		}
 		if (stage->rights)
 			rights(json, "rights", stage->rights);
-		sn_json_string(json, "flags", flags);
+		sn_json_open(json, "flags", '[');
+		while ((flag = sn_stage_flag(stage, &next)))
+			sn_json_string(json, NULL, flag);
+		sn_json_close(json, ']');
 		sn_json_close(json, '}');
 	}
 	sn_json_close(json, ']');

@@ -74,6 +74,10 @@ static void show_run(struct listing *l)
 	sn_json_close(view->json, '}');
 }
 
+/*
+ * Prints inside the library's read section. That may block, but nobody in this
+ * process waits for readers.
+ */
 static int visit(void *opaque, const struct snest_run *found)
 {
 	struct listing *l = opaque;
@@ -120,8 +124,8 @@ static int enumerate(struct listing *l, struct snest_walk_range *range, uint64_t
 	int ret;
 
 	for (;;) {
-		uint64_t slice = budget && budget - l->entries < SLICE ? budget - l->entries
-		                                                       : SLICE;
+		uint64_t slice =
+			budget && budget - l->entries < SLICE ? budget - l->entries : SLICE;
 
 		range->budget = slice;
 		ret = snest_walk_range(view->vm, view->stages, view->count, range, visit, l);
@@ -154,16 +158,16 @@ static void show_total(const struct listing *l, bool complete, uint64_t resume)
 		else
 			sn_json_hex(view->json, "resume", resume);
 		sn_json_open(view->json, "total", '{');
-		sn_json_hex(view->json, "runs", l->runs);
+		sn_json_number(view->json, "runs", l->runs);
 		sn_json_hex(view->json, "bytes", l->bytes);
 		sn_json_hex(view->json, "bytes_in_no_image", l->bytes_nowhere);
-		sn_json_hex(view->json, "tables", l->tables);
-		sn_json_hex(view->json, "entries", l->entries);
+		sn_json_number(view->json, "tables", l->tables);
+		sn_json_number(view->json, "entries", l->entries);
 		sn_json_close(view->json, '}');
 		return;
 	}
-	printf("%s%" PRIu64 " run%s, %s mapped", sn_tool_colour(view->tool, SN_COLOUR_HEAD), l->runs,
-	       l->runs == 1 ? "" : "s", sn_size_bytes(l->bytes, size));
+	printf("%s%" PRIu64 " run%s, %s mapped", sn_tool_colour(view->tool, SN_COLOUR_HEAD),
+	       l->runs, l->runs == 1 ? "" : "s", sn_size_bytes(l->bytes, size));
 	if (l->bytes_nowhere)
 		printf(" (%s in no image)", sn_size_bytes(l->bytes_nowhere, nowhere));
 	printf(", %" PRIu64 " table%s, %" PRIu64 " entries%s\n", l->tables,
@@ -172,7 +176,7 @@ static void show_total(const struct listing *l, bool complete, uint64_t resume)
 
 int sn_walk_list(const struct sn_walk_view *view, uint64_t first, uint64_t last, uint64_t budget)
 {
-	struct listing l = { .view = view, .rights_mask = SNEST_RIGHTS };
+	struct listing l = {.view = view, .rights_mask = SNEST_RIGHTS};
 	struct snest_walk_range range = {
 		.size = sizeof(range),
 		.first = first,

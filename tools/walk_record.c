@@ -21,8 +21,7 @@ static int walk(const struct sn_walk_view *view, struct sn_walk_record *record, 
 		int ret;
 
 		if (n > record->capacity) {
-			struct snest_walk_step *steps =
-				realloc(record->steps, n * sizeof(*steps));
+			struct snest_walk_step *steps = realloc(record->steps, n * sizeof(*steps));
 
 			if (!steps)
 				return -ENOMEM;
@@ -100,7 +99,7 @@ unsigned char *sn_walk_depths(const struct sn_walk_record *record)
 {
 	unsigned char *depths = malloc(record->nsteps + 1);
 	unsigned next[SNEST_MAX_STAGES];
-	bool known[SNEST_MAX_STAGES] = { false };
+	bool known[SNEST_MAX_STAGES] = {false};
 
 	if (!depths)
 		return NULL;

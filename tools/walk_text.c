@@ -11,22 +11,40 @@
 
 #define C(colour) sn_tool_colour(view->tool, SN_COLOUR_##colour)
 
+const char *sn_attr_name(uint32_t attr, unsigned *next)
+{
+	static const struct {
+		uint32_t flag;
+		const char *name;
+	} names[] = {
+		{SNEST_ATTR_ACCESSED, "accessed"},     {SNEST_ATTR_DIRTY, "dirty"},
+		{SNEST_ATTR_GLOBAL, "global"},         {SNEST_ATTR_USER, "user"},
+		{SNEST_ATTR_SNOOP, "snoop"},           {SNEST_ATTR_DIRTIABLE, "dirtiable"},
+		{SNEST_ATTR_CONTIGUOUS, "contiguous"},
+	};
+
+	while (*next < sizeof(names) / sizeof(names[0])) {
+		unsigned i = (*next)++;
+
+		if (attr & names[i].flag)
+			return names[i].name;
+	}
+	return NULL;
+}
+
 const char *sn_attr_text(uint32_t attr, char buf[SN_ATTR_TEXT])
 {
-	int n;
+	const char *name;
+	unsigned next = 0;
+	int n = 0;
 
-	n = snprintf(buf, SN_ATTR_TEXT, "%s%s%s%s%s%s%s",
-	             attr & SNEST_ATTR_ACCESSED ? " accessed" : "",
-	             attr & SNEST_ATTR_DIRTY ? " dirty" : "",
-	             attr & SNEST_ATTR_GLOBAL ? " global" : "",
-	             attr & SNEST_ATTR_USER ? " user" : "",
-	             attr & SNEST_ATTR_SNOOP ? " snoop" : "",
-	             attr & SNEST_ATTR_DIRTIABLE ? " dirtiable" : "",
-	             attr & SNEST_ATTR_CONTIGUOUS ? " contiguous" : "");
+	buf[0] = '\0';
+	while ((name = sn_attr_name(attr, &next)))
+		n += snprintf(buf + n, (size_t)(SN_ATTR_TEXT - n), "%s%s", n ? " " : "", name);
 	if (attr & SNEST_ATTR_MEMORY_TYPE)
-		snprintf(buf + n, (size_t)(SN_ATTR_TEXT - n), " type %u",
+		snprintf(buf + n, (size_t)(SN_ATTR_TEXT - n), "%stype %u", n ? " " : "",
 		         attr & SNEST_ATTR_MEMORY_TYPE);
-	return buf[0] ? buf + 1 : buf;
+	return buf;
 }
 
 const char *sn_access_text(uint32_t access, char buf[SN_ACCESS_TEXT])
@@ -40,10 +58,9 @@ const char *sn_access_text(uint32_t access, char buf[SN_ACCESS_TEXT])
 
 static void show_fault(const struct sn_walk_view *view, const struct snest_fault *fault)
 {
-	const char *name =
-		fault->code && view->iommu
-			? snest_fault_code_name(sn_iommu_name(view->iommu), fault->code)
-			: NULL;
+	const char *name = fault->code && view->iommu
+	                           ? snest_fault_code_name(sn_iommu_name(view->iommu), fault->code)
+	                           : NULL;
 
 	printf("  %sfault: %s%s", C(BAD), snest_fault_reason_name(fault->reason), C(NONE));
 	if (fault->code)
@@ -93,9 +110,10 @@ static void show_stages(const struct snest_walk *result)
 		const struct snest_walk_stage *stage = &result->stage[i];
 		char size[SN_SIZE_TEXT], rights[4], attr[SN_ATTR_TEXT];
 
-		printf("  stage %u: 0x%" PRIx64 " -> 0x%" PRIx64 "  %s %s %s\n", i, stage->input,
+		sn_attr_text(stage->attr, attr);
+		printf("  stage %u: 0x%" PRIx64 " -> 0x%" PRIx64 "  %s %s%s%s\n", i, stage->input,
 		       stage->output, sn_size_lg2(stage->lg2, size),
-		       sn_rights_text(stage->rights, rights), sn_attr_text(stage->attr, attr));
+		       sn_rights_text(stage->rights, rights), attr[0] ? " " : "", attr);
 	}
 }
 
@@ -131,9 +149,9 @@ static void show_stage_list(const struct sn_walk_view *view)
 {
 	for (unsigned i = 0; i < view->count; i++) {
 		const struct snest_stage *stage = &view->stages[i];
-		char flags[256];
+		const char *flag;
+		unsigned next = 0;
 
-		sn_stage_flags_text(stage, flags, sizeof(flags));
 		printf("  stage %u: %s, root 0x%" PRIx64, i, snest_format_name(stage->format),
 		       stage->root);
 		if (stage->ia_bits_high)
@@ -146,7 +164,9 @@ static void show_stage_list(const struct sn_walk_view *view)
 			printf(", %u bits out", stage->oa_bits);
 		if (stage->granule_lg2)
 			printf(", granule %uK", 1u << (stage->granule_lg2 - 10));
-		printf("%s%s\n", flags[0] ? ", " : "", flags);
+		while ((flag = sn_stage_flag(stage, &next)))
+			printf(", %s", flag);
+		fputc('\n', stdout);
 	}
 }
 
@@ -162,8 +182,8 @@ void sn_walk_show_source(const struct sn_walk_view *view)
 	}
 	if (context->iommu == SNEST_IOMMU_SMMU || context->iommu == SNEST_IOMMU_RISCV)
 		printf("%s%s 0x%x%s", C(HEAD),
-		       context->iommu == SNEST_IOMMU_SMMU ? "Stream" : "Device",
-		       view->request.rid, C(NONE));
+		       context->iommu == SNEST_IOMMU_SMMU ? "Stream" : "Device", view->request.rid,
+		       C(NONE));
 	else
 		printf("%sRID %02x:%02x.%x%s", C(HEAD), view->request.rid >> 8,
 		       view->request.rid >> 3 & 31, view->request.rid & 7, C(NONE));

@@ -54,6 +54,12 @@ void sn_walk_json(const struct sn_walk_view *view, const struct sn_walk_record *
  */
 int sn_walk_list(const struct sn_walk_view *view, uint64_t first, uint64_t last, uint64_t budget);
 
+/*
+ * Name of the next flag of SNEST_ATTR_* that is set, NULL if there is none
+ * left. *next is 0 at first, and where to go on afterwards.
+ */
+const char *sn_attr_name(uint32_t attr, unsigned *next);
+
 /* "accessed dirty type 6" for attributes, "" for none. */
 #define SN_ATTR_TEXT 96
 const char *sn_attr_text(uint32_t attr, char buf[SN_ATTR_TEXT]);

@@ -120,6 +120,7 @@ struct sn_vtd_frcd {
 };
 
 #define SN_VTD_HASH 256u
+#define SN_VTD_REQUEST_HASH 1024u
 
 struct sn_vtd_device {
 	struct cds_list_head hash;     /* in vtd->device */
@@ -132,12 +133,14 @@ struct sn_vtd_device {
 	 * set, from RID_PRIV. Atomic; written when the binding is made.
 	 */
 	uint32_t privilege_keep, privilege_set;
+	uint64_t pass_last; /* the last IOVA that passes untranslated; atomic, as above */
 };
 
 /* A binding of a device (and PASID) to a space, which lives in the device's handle. */
 struct sn_vtd_binding {
 	struct cds_list_head of_device;
-	struct cds_list_head of_domain; /* in vtd->domain */
+	struct cds_list_head of_request; /* in vtd->request */
+	struct cds_list_head of_domain;  /* in vtd->domain */
 	struct cds_list_head age;       /* in vtd->bindings, oldest first */
 	struct sn_vtd_device *device;
 	uint32_t pasid;  /* as requests say it */
@@ -175,6 +178,7 @@ struct snest_vtd {
 	uint64_t reg[REG_COUNT];
 	struct sn_vtd_frcd *frcd; /* VTD_CAP_NFR records */
 	unsigned frcd_next;
+	unsigned frcd_pending; /* records with F set */
 	uint64_t root; /* latched */
 	bool te;       /* translation, as lookups see it; GSTS.TES follows after a drain */
 
@@ -206,11 +210,14 @@ struct snest_vtd {
 
 	struct cds_list_head device[SN_VTD_HASH]; /* by rid */
 	struct cds_list_head domain[SN_VTD_HASH]; /* bindings by DID */
+	struct cds_list_head request[SN_VTD_REQUEST_HASH]; /* bindings by device and PASID */
 	struct cds_list_head bindings;
 	/* Atomic: some space has, or had, a first stage. Never cleared. */
 	bool first_stage_seen;
 
-	struct snest_vtd_stats stats; /* descriptors: atomic, the rest under lock */
+	bool guarded; /* atomic: protected memory is on, lookups take the long way */
+
+	struct snest_vtd_stats stats;
 };
 
 /* ---- vtd.c ------------------------------------------------------------------ */

@@ -226,6 +226,7 @@ int sn_vtd_todo(struct snest_vtd *vtd, uint32_t todo)
 		sn_vtd_lock(vtd);
 		vtd->config_busy--;
 		sn_vtd_settle(vtd);
+		pthread_cond_broadcast(&vtd->changed);
 		sn_vtd_unlock(vtd);
 	}
 	if ((todo & TODO_INTERRUPTS) && vtd->hooks.interrupt_entries)

@@ -86,6 +86,7 @@ static uint32_t write_pmen(struct snest_vtd *vtd, uint64_t old, uint64_t written
 	UNUSED3(old, written, lanes);
 	/* PRS follows EPM at once: lookups check it themselves. */
 	vtd->reg[REG_PMEN] = (vtd->reg[REG_PMEN] & SN_BIT(31)) | vtd->reg[REG_PMEN] >> 31;
+	__atomic_store_n(&vtd->guarded, vtd->reg[REG_PMEN] & 1, __ATOMIC_RELAXED);
 	return 0;
 }
 
@@ -152,6 +153,11 @@ static unsigned reg_offset(const struct snest_vtd *vtd, enum sn_vtd_reg reg)
 	return base + regs[reg].offset;
 }
 
+static bool is_there(const struct snest_vtd *vtd, const struct reg *r)
+{
+	return !(r->cap | r->ecap) || (r->cap & vtd->cap) || (r->ecap & vtd->ecap);
+}
+
 void sn_vtd_regs_init(struct snest_vtd *vtd, uint32_t version)
 {
 	unsigned fro = VTD_CAP_FRO(vtd->cap);
@@ -160,7 +166,7 @@ void sn_vtd_regs_init(struct snest_vtd *vtd, uint32_t version)
 		const struct reg *r = &regs[i];
 		unsigned at = reg_offset(vtd, i);
 
-		if ((r->cap | r->ecap) && !(r->cap & vtd->cap) && !(r->ecap & vtd->ecap))
+		if (!is_there(vtd, r))
 			continue;
 		for (unsigned byte = 0; byte < r->bytes; byte += 4)
 			vtd->reg_at[(at + byte) / 4] = (uint8_t)i;
@@ -170,13 +176,18 @@ void sn_vtd_regs_init(struct snest_vtd *vtd, uint32_t version)
 	vtd->reg[REG_VER] = version;
 	vtd->reg[REG_CAP] = vtd->cap;
 	vtd->reg[REG_ECAP] = vtd->ecap;
-	vtd->reg[REG_FECTL] = vtd->reg[REG_IECTL] = vtd->reg[REG_PECTL] = VTD_IM;
+	/* Every event interrupt that exists is masked out of reset. */
+	vtd->reg[REG_FECTL] = sn_vtd_reg_possible(vtd, REG_FECTL) & VTD_IM;
+	vtd->reg[REG_IECTL] = sn_vtd_reg_possible(vtd, REG_IECTL) & VTD_IM;
+	vtd->reg[REG_PECTL] = sn_vtd_reg_possible(vtd, REG_PECTL) & VTD_IM;
 }
 
 uint64_t sn_vtd_reg_possible(const struct snest_vtd *vtd, enum sn_vtd_reg reg)
 {
 	const struct reg *r = &regs[reg];
 
+	if (!is_there(vtd, r))
+		return 0;
 	switch (reg) {
 	case REG_GSTS:
 		return VTD_TE | VTD_SRTP | VTD_QIE | VTD_IRE | VTD_SIRTP | VTD_CFI;

@@ -136,7 +136,7 @@ static bool guest_reserved(const struct amd *a)
 	unsigned glx = guest_levels(a) - 1, paging = (unsigned)sn_bits(a->dte[2], 55, 54);
 
 	return !sn_bit(efr, EFR_GT) || glx == 3 || glx > EFR_GLX(efr) || paging > 1 ||
-	       paging > EFR_GATS(efr) || (sn_bit(a->dte[0], 53) && !sn_bit(efr, EFR_GIO));
+	       paging > EFR_GATS(efr) || (sn_bit(a->dte[0], 54) && !sn_bit(efr, EFR_GIO));
 }
 
 static struct snest_stage host_stage(const struct amd *a)
@@ -314,7 +314,7 @@ static void resolve(struct amd *a)
 			fault(a, EVENT_PAGE_FAULT, 0);
 		return;
 	}
-	if (pasid == SNEST_NO_PASID && guest && sn_bit(a->dte[0], 53))
+	if (pasid == SNEST_NO_PASID && guest && sn_bit(a->dte[0], 54))
 		pasid = 0;
 	if (pasid != SNEST_NO_PASID && !guest) {
 		sn_device_fault(&a->d, policy.pasid_without_gv | request_flags(a), a->at,

@@ -72,8 +72,8 @@ static inline unsigned amd_v1_start(const struct sn_pt *pt, uint64_t in, unsigne
 	return in & ~sn_mask(pt->ia_bits[0]) ? SNEST_FAULT_INPUT_RANGE : 0;
 }
 
-static inline bool amd_v1_span(const struct sn_pt *pt, unsigned i, uint64_t *first,
-                               uint64_t *last, unsigned *half)
+static inline bool amd_v1_span(const struct sn_pt *pt, unsigned i, uint64_t *first, uint64_t *last,
+                               unsigned *half)
 {
 	*half = 0;
 	return sn_span_zero(pt->ia_bits[0], i, first, last);
@@ -123,7 +123,7 @@ static inline struct sn_entry amd_v1_decode_leaf(const struct sn_pt *pt, unsigne
 static inline struct sn_entry amd_v1_decode(const struct sn_pt *pt, unsigned half, unsigned level,
                                             uint64_t raw)
 {
-	struct sn_entry e = { .kind = SN_ENTRY_TABLE, .grant = SN_GRANT_ALL };
+	struct sn_entry e = {.kind = SN_ENTRY_TABLE, .grant = SN_GRANT_ALL};
 	unsigned next = raw >> AMD_V1_NEXT_SHIFT & 7;
 
 	if (!(raw & AMD_V1_PR)) {
@@ -132,9 +132,9 @@ static inline struct sn_entry amd_v1_decode(const struct sn_pt *pt, unsigned hal
 		return e;
 	}
 	if (!(raw & AMD_V1_IR))
-		e.grant &= (uint8_t)~SN_GRANT_READ;
+		e.grant &= ~SN_GRANT_READ;
 	if (!(raw & AMD_V1_IW))
-		e.grant &= (uint8_t)~SN_GRANT_WRITE;
+		e.grant &= ~SN_GRANT_WRITE;
 	if (next == 0 || next == AMD_V1_NEXT_SIZED)
 		return amd_v1_decode_leaf(pt, level, raw, next != 0, e);
 
@@ -196,8 +196,8 @@ static inline uint32_t amd_v1_attr(const struct sn_pt *pt, unsigned level, uint6
 {
 	(void)pt;
 	(void)level;
-	return (raw & AMD_V1_A ? SNEST_ATTR_ACCESSED : 0) | (raw & AMD_V1_D ? SNEST_ATTR_DIRTY : 0) |
-	       (raw & AMD_V1_FC ? SNEST_ATTR_SNOOP : 0) |
+	return (raw & AMD_V1_A ? SNEST_ATTR_ACCESSED : 0) |
+	       (raw & AMD_V1_D ? SNEST_ATTR_DIRTY : 0) | (raw & AMD_V1_FC ? SNEST_ATTR_SNOOP : 0) |
 	       (raw >> AMD_V1_NEXT_SHIFT & 7 ? SNEST_ATTR_CONTIGUOUS : 0);
 }
 
@@ -225,8 +225,7 @@ static inline int amd_v1_make_leaf(const struct sn_pt *pt, unsigned half, unsign
 	*raw = addr | AMD_V1_PR | (sized ? (uint64_t)AMD_V1_NEXT_SIZED << AMD_V1_NEXT_SHIFT : 0) |
 	       (rights & SNEST_READ ? AMD_V1_IR : 0) | (rights & SNEST_WRITE ? AMD_V1_IW : 0) |
 	       (attr & SNEST_ATTR_ACCESSED ? AMD_V1_A : 0) |
-	       (attr & SNEST_ATTR_DIRTY ? AMD_V1_D : 0) |
-	       (attr & SNEST_ATTR_SNOOP ? AMD_V1_FC : 0);
+	       (attr & SNEST_ATTR_DIRTY ? AMD_V1_D : 0) | (attr & SNEST_ATTR_SNOOP ? AMD_V1_FC : 0);
 	return 0;
 }
 
@@ -236,8 +235,7 @@ static inline uint64_t amd_v1_make_table(const struct sn_pt *pt, unsigned half, 
 	(void)pt;
 	(void)half;
 	(void)level;
-	return addr | AMD_V1_PR | AMD_V1_IR | AMD_V1_IW |
-	       (uint64_t)(next + 1) << AMD_V1_NEXT_SHIFT;
+	return addr | AMD_V1_PR | AMD_V1_IR | AMD_V1_IW | (uint64_t)(next + 1) << AMD_V1_NEXT_SHIFT;
 }
 
 #endif

@@ -19,8 +19,8 @@
 #include "walkers/pt.h"
 
 #define ARM_VALID 0x1ull
-#define ARM_TABLE 0x2ull /* at the last level: a page */
-#define ARM_ADDR_DS_HIGH 0x300ull /* OA[51:50] */
+#define ARM_TABLE 0x2ull            /* at the last level: a page */
+#define ARM_ADDR_DS_HIGH 0x300ull   /* OA[51:50] */
 #define ARM_ADDR_LPA_HIGH 0xf000ull /* OA[51:48] */
 #define ARM_SH_INNER 0x300ull
 #define ARM_AF (1ull << 10)
@@ -155,7 +155,7 @@ static inline int arm_put_addr(const struct sn_pt *pt, unsigned half, unsigned l
 static inline struct sn_entry arm_decode(const struct sn_pt *pt, unsigned half, unsigned level,
                                          uint64_t raw)
 {
-	struct sn_entry e = { .kind = SN_ENTRY_TABLE, .grant = SN_GRANT_ALL };
+	struct sn_entry e = {.kind = SN_ENTRY_TABLE, .grant = SN_GRANT_ALL};
 	bool leaf = level == 0 || !(raw & ARM_TABLE);
 	unsigned low = pt->granule_lg2[half];
 
@@ -211,8 +211,8 @@ static inline uint64_t arm_leaf_sizes(const struct sn_pt *pt, unsigned half, uns
  * What the leaves of both stages have in common. Without hardware updates a
  * clear access flag would make the page fault, so it is always set then.
  */
-static inline int arm_make_leaf(const struct sn_pt *pt, unsigned half, unsigned level,
-                                unsigned lg2, uint64_t addr, uint32_t attr, uint64_t *raw)
+static inline int arm_make_leaf(const struct sn_pt *pt, unsigned half, unsigned level, unsigned lg2,
+                                uint64_t addr, uint32_t attr, uint64_t *raw)
 {
 	if ((addr & sn_mask(lg2)) || arm_put_addr(pt, half, lg2, addr, raw))
 		return -EINVAL;

@@ -110,8 +110,8 @@ static inline unsigned arm_s1_start(const struct sn_pt *pt, uint64_t in, unsigne
 }
 
 /* With an ignored top byte a half has 256 copies; in ascending order those of both alternate. */
-static inline bool arm_s1_span(const struct sn_pt *pt, unsigned i, uint64_t *first,
-                               uint64_t *last, unsigned *half)
+static inline bool arm_s1_span(const struct sn_pt *pt, unsigned i, uint64_t *first, uint64_t *last,
+                               unsigned *half)
 {
 	unsigned count[2], byte;
 
@@ -158,7 +158,7 @@ static inline struct sn_entry arm_s1_decode(const struct sn_pt *pt, unsigned hal
 		if (raw & ARM_S1_PXN_TABLE)
 			take |= SN_GRANT_PRIV_EXEC;
 	}
-	e.grant &= (uint8_t)~take;
+	e.grant &= ~take;
 	return e;
 }
 

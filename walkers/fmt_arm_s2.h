@@ -54,8 +54,8 @@ static inline unsigned arm_s2_start(const struct sn_pt *pt, uint64_t in, unsigne
 	return in & ~sn_mask(pt->ia_bits[0]) ? SNEST_FAULT_INPUT_RANGE : 0;
 }
 
-static inline bool arm_s2_span(const struct sn_pt *pt, unsigned i, uint64_t *first,
-                               uint64_t *last, unsigned *half)
+static inline bool arm_s2_span(const struct sn_pt *pt, unsigned i, uint64_t *first, uint64_t *last,
+                               unsigned *half)
 {
 	*half = 0;
 	return sn_span_zero(pt->ia_bits[0], i, first, last);
@@ -75,7 +75,7 @@ static inline struct sn_entry arm_s2_decode(const struct sn_pt *pt, unsigned hal
 
 	if (e.kind != SN_ENTRY_LEAF)
 		return e;
-	e.grant &= (uint8_t)~(SN_GRANT_READ | SN_GRANT_WRITE | SN_GRANT_EXEC | SN_GRANT_PRIV_EXEC);
+	e.grant &= ~(SN_GRANT_READ | SN_GRANT_WRITE | SN_GRANT_EXEC | SN_GRANT_PRIV_EXEC);
 	e.grant |= exec[raw >> ARM_S2_XN_SHIFT & 3];
 	if (raw & ARM_S2_READ)
 		e.grant |= SN_GRANT_READ;
@@ -114,8 +114,7 @@ static inline uint32_t arm_s2_attr(const struct sn_pt *pt, unsigned level, uint6
 {
 	(void)pt;
 	(void)level;
-	return (uint32_t)((raw & ARM_S2_MEM_ATTR) >> 2) |
-	       (raw & ARM_AF ? SNEST_ATTR_ACCESSED : 0) |
+	return (uint32_t)((raw & ARM_S2_MEM_ATTR) >> 2) | (raw & ARM_AF ? SNEST_ATTR_ACCESSED : 0) |
 	       ((raw & ARM_DBM) && (raw & ARM_S2_WRITE) ? SNEST_ATTR_DIRTY : 0) |
 	       (raw & ARM_CONTIGUOUS ? SNEST_ATTR_CONTIGUOUS : 0);
 }

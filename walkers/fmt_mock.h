@@ -37,8 +37,7 @@
 #define MOCK_ADDR_UP 12
 #define MOCK_PAGE_LG2 11
 
-static inline int mock_prepare(struct sn_pt *pt, const struct snest_stage *stage,
-                               const char **why)
+static inline int mock_prepare(struct sn_pt *pt, const struct snest_stage *stage, const char **why)
 {
 	if (stage->levels != 4 || stage->ia_bits) {
 		*why = "a mock table has 4 levels";
@@ -85,7 +84,7 @@ static inline unsigned mock_index_bits(const struct sn_pt *pt, unsigned half, un
 static inline struct sn_entry mock_decode(const struct sn_pt *pt, unsigned half, unsigned level,
                                           uint64_t raw)
 {
-	struct sn_entry e = { .kind = SN_ENTRY_TABLE, .grant = SN_GRANT_ALL };
+	struct sn_entry e = {.kind = SN_ENTRY_TABLE, .grant = SN_GRANT_ALL};
 	uint64_t kind = raw & MOCK_KIND;
 
 	if ((raw & MOCK_ABSENT) || (kind != MOCK_TABLE && kind != MOCK_LEAF)) {
@@ -93,7 +92,7 @@ static inline struct sn_entry mock_decode(const struct sn_pt *pt, unsigned half,
 		e.early = SNEST_FAULT_NOT_PRESENT;
 		return e;
 	}
-	e.grant &= (uint8_t)~(raw >> MOCK_DENY_SHIFT & SNEST_RIGHTS);
+	e.grant &= ~(raw >> MOCK_DENY_SHIFT & SNEST_RIGHTS);
 	e.addr = raw >> MOCK_ADDR_UP & pt->out_mask;
 	if (kind == MOCK_LEAF) {
 		e.kind = SN_ENTRY_LEAF;

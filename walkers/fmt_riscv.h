@@ -97,8 +97,7 @@ static inline int riscv_prepare(struct sn_pt *pt, const struct snest_stage *stag
 	return 0;
 }
 
-static inline unsigned riscv_start(const struct sn_pt *pt, bool wide, uint64_t in,
-                                   unsigned *half)
+static inline unsigned riscv_start(const struct sn_pt *pt, bool wide, uint64_t in, unsigned *half)
 {
 	unsigned unused = 64 - pt->ia_bits[0];
 
@@ -122,7 +121,7 @@ static inline struct sn_entry riscv_decode_leaf(bool wide, unsigned level, uint6
 	unsigned lg2 = riscv_shift(wide, level);
 
 	e.kind = SN_ENTRY_LEAF;
-	e.grant &= (uint8_t)~(SN_GRANT_READ | SN_GRANT_WRITE | SN_GRANT_EXEC | SN_GRANT_USER);
+	e.grant &= ~(SN_GRANT_READ | SN_GRANT_WRITE | SN_GRANT_EXEC | SN_GRANT_USER);
 	e.grant |= (uint8_t)((raw & (RISCV_R | RISCV_W | RISCV_X)) >> 1);
 	e.grant |= raw & RISCV_U ? SN_GRANT_USER : 0;
 	if (e.addr & sn_mask(lg2)) {
@@ -140,7 +139,7 @@ static inline struct sn_entry riscv_decode_leaf(bool wide, unsigned level, uint6
 static inline struct sn_entry riscv_decode(const struct sn_pt *pt, bool wide, unsigned level,
                                            uint64_t raw)
 {
-	struct sn_entry e = { .kind = SN_ENTRY_TABLE, .grant = SN_GRANT_ALL };
+	struct sn_entry e = {.kind = SN_ENTRY_TABLE, .grant = SN_GRANT_ALL};
 	bool pointer = !(raw & (RISCV_R | RISCV_X));
 
 	if (!(raw & RISCV_V) || (raw & (RISCV_R | RISCV_W)) == RISCV_W) {

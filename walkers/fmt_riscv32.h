@@ -29,8 +29,8 @@ static inline unsigned riscv32_start(const struct sn_pt *pt, uint64_t in, unsign
 	return riscv_start(pt, false, in, half);
 }
 
-static inline bool riscv32_span(const struct sn_pt *pt, unsigned i, uint64_t *first,
-                                uint64_t *last, unsigned *half)
+static inline bool riscv32_span(const struct sn_pt *pt, unsigned i, uint64_t *first, uint64_t *last,
+                                unsigned *half)
 {
 	return riscv_span(pt, false, i, first, last, half);
 }
@@ -48,8 +48,8 @@ static inline unsigned riscv32_index_bits(const struct sn_pt *pt, unsigned half,
 	return riscv_index_bits(pt, false, level);
 }
 
-static inline struct sn_entry riscv32_decode(const struct sn_pt *pt, unsigned half,
-                                             unsigned level, uint64_t raw)
+static inline struct sn_entry riscv32_decode(const struct sn_pt *pt, unsigned half, unsigned level,
+                                             uint64_t raw)
 {
 	(void)half;
 	return riscv_decode(pt, false, level, raw);

@@ -29,8 +29,8 @@ static inline unsigned riscv64_start(const struct sn_pt *pt, uint64_t in, unsign
 	return riscv_start(pt, true, in, half);
 }
 
-static inline bool riscv64_span(const struct sn_pt *pt, unsigned i, uint64_t *first,
-                                uint64_t *last, unsigned *half)
+static inline bool riscv64_span(const struct sn_pt *pt, unsigned i, uint64_t *first, uint64_t *last,
+                                unsigned *half)
 {
 	return riscv_span(pt, true, i, first, last, half);
 }
@@ -48,8 +48,8 @@ static inline unsigned riscv64_index_bits(const struct sn_pt *pt, unsigned half,
 	return riscv_index_bits(pt, true, level);
 }
 
-static inline struct sn_entry riscv64_decode(const struct sn_pt *pt, unsigned half,
-                                             unsigned level, uint64_t raw)
+static inline struct sn_entry riscv64_decode(const struct sn_pt *pt, unsigned half, unsigned level,
+                                             uint64_t raw)
 {
 	(void)half;
 	return riscv_decode(pt, true, level, raw);

@@ -73,8 +73,8 @@ static inline unsigned vtd_ss_start(const struct sn_pt *pt, uint64_t in, unsigne
 	return in & ~sn_mask(pt->ia_bits[0]) ? SNEST_FAULT_INPUT_RANGE : 0;
 }
 
-static inline bool vtd_ss_span(const struct sn_pt *pt, unsigned i, uint64_t *first,
-                               uint64_t *last, unsigned *half)
+static inline bool vtd_ss_span(const struct sn_pt *pt, unsigned i, uint64_t *first, uint64_t *last,
+                               unsigned *half)
 {
 	*half = 0;
 	return sn_span_zero(pt->ia_bits[0], i, first, last);
@@ -98,7 +98,7 @@ static inline unsigned vtd_ss_index_bits(const struct sn_pt *pt, unsigned half, 
 static inline struct sn_entry vtd_ss_decode(const struct sn_pt *pt, unsigned half, unsigned level,
                                             uint64_t raw)
 {
-	struct sn_entry e = { .kind = SN_ENTRY_TABLE, .grant = SN_GRANT_ALL };
+	struct sn_entry e = {.kind = SN_ENTRY_TABLE, .grant = SN_GRANT_ALL};
 	unsigned lg2 = vtd_ss_shift(pt, half, level);
 
 	if (!(raw & (VTD_SS_R | VTD_SS_W))) {
@@ -106,7 +106,7 @@ static inline struct sn_entry vtd_ss_decode(const struct sn_pt *pt, unsigned hal
 		e.early = SNEST_FAULT_NOT_PRESENT;
 		return e;
 	}
-	e.grant &= (uint8_t)~(SN_GRANT_READ | SN_GRANT_WRITE);
+	e.grant &= ~(SN_GRANT_READ | SN_GRANT_WRITE);
 	e.grant |= (uint8_t)(raw & (SN_GRANT_READ | SN_GRANT_WRITE));
 	e.addr = raw & pt->out_mask;
 	if (level == 0 || (raw & VTD_SS_PS)) {
@@ -166,8 +166,9 @@ static inline uint32_t vtd_ss_attr(const struct sn_pt *pt, unsigned level, uint6
 {
 	(void)pt;
 	(void)level;
-	return (raw & VTD_SS_A ? SNEST_ATTR_ACCESSED : 0) | (raw & VTD_SS_D ? SNEST_ATTR_DIRTY : 0) |
-	       (raw & VTD_SS_SNP ? SNEST_ATTR_SNOOP : 0) | (uint32_t)((raw & VTD_SS_EMT) >> 3);
+	return (raw & VTD_SS_A ? SNEST_ATTR_ACCESSED : 0) |
+	       (raw & VTD_SS_D ? SNEST_ATTR_DIRTY : 0) | (raw & VTD_SS_SNP ? SNEST_ATTR_SNOOP : 0) |
+	       (uint32_t)((raw & VTD_SS_EMT) >> 3);
 }
 
 static inline uint64_t vtd_ss_leaf_sizes(const struct sn_pt *pt, unsigned half, unsigned level)
@@ -180,7 +181,8 @@ static inline int vtd_ss_make_leaf(const struct sn_pt *pt, unsigned half, unsign
                                    uint64_t *raw)
 {
 	(void)half;
-	if (!(rights & (SNEST_READ | SNEST_WRITE)) || (addr & ~pt->out_mask) ||
+	if (!(rights & (SNEST_READ | SNEST_WRITE)) ||
+	    ((rights & SNEST_EXEC) && !(rights & SNEST_READ)) || (addr & ~pt->out_mask) ||
 	    (addr & sn_mask(lg2)))
 		return -EINVAL;
 	if ((attr & SNEST_ATTR_SNOOP) && !(pt->flags & SNEST_STAGE_VTD_SNOOP))

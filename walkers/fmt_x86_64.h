@@ -43,6 +43,10 @@ static inline int x86_64_prepare(struct sn_pt *pt, const struct snest_stage *sta
 		*why = "the input width of an x86-64 table follows from its levels";
 		return -EINVAL;
 	}
+	if (stage->format == SNEST_FORMAT_AMD_V2 && (stage->flags & SNEST_STAGE_X86_EAF)) {
+		*why = "AMD v2 has no extended accessed flag";
+		return -EOPNOTSUPP;
+	}
 	pt->ia_bits[0] = (uint8_t)width;
 	pt->oa_bits = stage->oa_bits ? stage->oa_bits : 52;
 	if (pt->oa_bits > 52 || pt->oa_bits < 32) {
@@ -69,8 +73,8 @@ static inline unsigned x86_64_start(const struct sn_pt *pt, uint64_t in, unsigne
 	return (uint64_t)((int64_t)(in << unused) >> unused) != in ? SNEST_FAULT_NON_CANONICAL : 0;
 }
 
-static inline bool x86_64_span(const struct sn_pt *pt, unsigned i, uint64_t *first,
-                               uint64_t *last, unsigned *half)
+static inline bool x86_64_span(const struct sn_pt *pt, unsigned i, uint64_t *first, uint64_t *last,
+                               unsigned *half)
 {
 	*half = 0;
 	return sn_span_signed(pt->ia_bits[0], i, first, last);
@@ -94,7 +98,7 @@ static inline unsigned x86_64_index_bits(const struct sn_pt *pt, unsigned half, 
 static inline struct sn_entry x86_64_decode(const struct sn_pt *pt, unsigned half, unsigned level,
                                             uint64_t raw)
 {
-	struct sn_entry e = { .kind = SN_ENTRY_TABLE, .grant = SN_GRANT_ALL };
+	struct sn_entry e = {.kind = SN_ENTRY_TABLE, .grant = SN_GRANT_ALL};
 	unsigned lg2 = x86_64_shift(pt, half, level);
 
 	if (!(raw & X86_P)) {
@@ -103,11 +107,11 @@ static inline struct sn_entry x86_64_decode(const struct sn_pt *pt, unsigned hal
 		return e;
 	}
 	if (!(raw & X86_RW))
-		e.grant &= (uint8_t)~SN_GRANT_WRITE;
+		e.grant &= ~SN_GRANT_WRITE;
 	if (!(raw & X86_US))
-		e.grant &= (uint8_t)~SN_GRANT_USER;
+		e.grant &= ~SN_GRANT_USER;
 	if ((raw & X86_NX) && (pt->flags & SNEST_STAGE_X86_NX))
-		e.grant &= (uint8_t)~SN_GRANT_EXEC;
+		e.grant &= ~SN_GRANT_EXEC;
 	e.addr = raw & pt->out_mask;
 	if (level == 0) {
 		e.kind = SN_ENTRY_LEAF;

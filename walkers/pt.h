@@ -48,8 +48,8 @@
  */
 #define SN_GRANT_READ 0x1u
 #define SN_GRANT_WRITE 0x2u
-#define SN_GRANT_EXEC 0x4u      /* unprivileged execution, or all execution */
-#define SN_GRANT_USER 0x8u      /* unprivileged access */
+#define SN_GRANT_EXEC 0x4u /* unprivileged execution, or all execution */
+#define SN_GRANT_USER 0x8u /* unprivileged access */
 #define SN_GRANT_PRIV_EXEC 0x10u
 #define SN_GRANT_SUPERVISOR 0x20u /* privileged access; cleared where U pages deny it */
 #define SN_GRANT_ALL 0x3fu
@@ -64,8 +64,8 @@ struct sn_pt {
 	uint8_t format;
 	uint8_t rights; /* SNEST_*; what leads to the table grants */
 	uint8_t oa_bits;
-	uint8_t top[2];        /* level of each root table */
-	uint8_t ia_bits[2];    /* 0 in [1]: no upper half */
+	uint8_t top[2];     /* level of each root table */
+	uint8_t ia_bits[2]; /* 0 in [1]: no upper half */
 	uint8_t granule_lg2[2];
 	uint32_t flags;
 	uint64_t root[2];
@@ -137,8 +137,7 @@ struct sn_format {
 	unsigned (*walk)(struct sn_env *env, unsigned k, uint64_t in, uint32_t access,
 	                 struct sn_leaf *leaf);
 	/* see walkers/range.h */
-	int (*range)(struct sn_ranger *r, unsigned k, uint64_t first, uint64_t last,
-	             uint64_t iova);
+	int (*range)(struct sn_ranger *r, unsigned k, uint64_t first, uint64_t last, uint64_t iova);
 	/* decodes one entry, for people to read */
 	struct sn_entry (*decode)(const struct sn_pt *pt, unsigned half, unsigned level,
 	                          uint64_t raw);

@@ -50,8 +50,12 @@ static int out_flush(struct sn_ranger *r)
 	return r->visit(r->opaque, &r->out);
 }
 
-/* One piece with a known end: merges it with the open run, or closes that first. */
-static int out_piece(struct sn_ranger *r, const struct snest_run *piece)
+/*
+ * One piece with a known end: merges it with the open run, or closes that
+ * first. Fields are copied one by one: they were just written one by one, and
+ * wider loads would wait for that.
+ */
+static inline int out_piece(struct sn_ranger *r, const struct snest_run *piece)
 {
 	struct snest_run *out = &r->out;
 
@@ -68,7 +72,12 @@ static int out_piece(struct sn_ranger *r, const struct snest_run *piece)
 		if (ret)
 			return ret;
 	}
-	*out = *piece;
+	out->first = piece->first;
+	out->last = piece->last;
+	out->addr = piece->addr;
+	out->outcome = piece->outcome;
+	out->rights = piece->rights;
+	out->lg2 = piece->lg2;
 	r->out_valid = true;
 	return 0;
 }
@@ -134,24 +143,24 @@ static int out_run(struct sn_ranger *r, const struct sn_run *run, unsigned right
 
 int sn_ranger_flush(struct sn_ranger *r, unsigned k)
 {
-	struct sn_run run = r->pending[k];
+	struct sn_run *run = &r->pending[k];
 	unsigned rights, lg2;
 	int ret, ret2;
 
-	if (!run.valid)
+	if (!run->valid)
 		return 0;
-	r->pending[k].valid = false;
-	rights = run.rights & r->carry_rights[k];
-	lg2 = run.lg2 < r->carry_lg2[k] ? run.lg2 : r->carry_lg2[k];
+	run->valid = false;
+	rights = run->rights & r->carry_rights[k];
+	lg2 = run->lg2 < r->carry_lg2[k] ? run->lg2 : r->carry_lg2[k];
 	if (!rights)
 		return 0;
 	if (k + 1 == r->env.count)
-		return out_run(r, &run, rights, lg2);
+		return out_run(r, run, rights, lg2);
 
 	r->carry_rights[k + 1] = (uint8_t)rights;
 	r->carry_lg2[k + 1] = (uint8_t)lg2;
 	ret = sn_format(r->env.pt[k + 1].format)
-	              ->range(r, k + 1, run.addr, run.addr + (run.last - run.first), run.iova);
+	              ->range(r, k + 1, run->addr, run->addr + (run->last - run->first), run->iova);
 	if (ret && ret != -EAGAIN)
 		return ret;
 	/*
@@ -169,6 +178,7 @@ int sn_ranger_run(struct sn_ranger *r, uint64_t first, uint64_t last)
 	if (r->budget < SN_RANGE_BUDGET_MIN)
 		r->budget = SN_RANGE_BUDGET_MIN;
 	r->out_valid = false;
+	r->out = (struct snest_run){ 0 };
 	for (unsigned k = 0; k < SNEST_MAX_STAGES; k++)
 		r->pending[k].valid = false;
 	r->carry_rights[0] = SNEST_RIGHTS;

@@ -49,7 +49,53 @@ static inline int F(range_entry)(struct sn_ranger *r, unsigned k, unsigned half,
 		last = below;
 	if (first > last)
 		return 0;
-	return F(range_table)(r, k, half, e.next, e.addr, slot, first, last, delta, grant & e.grant);
+	return F(range_table)(r, k, half, e.next, e.addr, slot, first, last, delta,
+	                      grant & e.grant);
+}
+
+/*
+ * How leaves of level 0 count up: returns the difference of the entries of two
+ * neighbouring pages, and in *field the bits that hold a page's number within
+ * its table. 0 if those bits are not in one piece.
+ */
+static inline uint64_t F(stride)(const struct sn_pt *pt, unsigned half, uint64_t *field)
+{
+	unsigned lg2 = F(shift)(pt, half, 0), bits = F(index_bits)(pt, half, 0);
+	uint64_t first = 0, next = 0, last = 0;
+
+	if (F(make_leaf)(pt, half, 0, lg2, 0, SNEST_READ, 0, &first) ||
+	    F(make_leaf)(pt, half, 0, lg2, (uint64_t)1 << lg2, SNEST_READ, 0, &next) ||
+	    F(make_leaf)(pt, half, 0, lg2, sn_mask(bits) << lg2, SNEST_READ, 0, &last))
+		return 0;
+	*field = first ^ last;
+	return *field == (next - first) * sn_mask(bits) ? next - first : 0;
+}
+
+/*
+ * Leaves of level 0 at `ptr`, at most n, that continue the leaf `raw`: equal to
+ * the entry before them but for the next page's number. What raw decodes to,
+ * they do. Tables hold long runs of them, which this makes cheap.
+ */
+static inline uint64_t F(strides)(const struct sn_pt *pt, unsigned half, const void *ptr,
+                                  uint64_t n, uint64_t raw)
+{
+	bool swap = pt->flags & SNEST_STAGE_BIG_ENDIAN;
+	uint64_t field, step = F(stride)(pt, half, &field), i;
+
+	for (i = 0; i < n && step; i++) {
+		uint64_t next = sn_entry_load((const char *)ptr + (i << F(ENTRY_LG2)),
+		                              F(ENTRY_LG2));
+
+		if (swap)
+			next = sn_entry_swap(next, F(ENTRY_LG2));
+		if (next != raw + step || ((next ^ raw) & ~field))
+			break;
+		/* A group's entries are equal, and its address is not a page's. */
+		if (i == 0 && F(decode)(pt, half, 0, raw).lg2 != F(shift)(pt, half, 0))
+			break;
+		raw = next;
+	}
+	return i;
 }
 
 /* Enumerates first..last below one table whose first entry translates `base`. */
@@ -97,6 +143,20 @@ static int F(range_table)(struct sn_ranger *r, unsigned k, unsigned half, unsign
 			                     slot + span < last ? slot + span : last, delta, grant);
 			if (ret)
 				return ret;
+			if (level == 0 && ptr && r->pending[k].valid &&
+			    r->pending[k].last == slot + span) {
+				uint64_t more = (last - (slot + span)) >> shift;
+
+				more = more < n - 1 ? more : n - 1;
+				more = more < r->budget ? more : r->budget;
+				more = F(strides)(pt, half, ptr, more, raw);
+				r->pending[k].last += more << shift;
+				r->budget -= more;
+				ptr = (const char *)ptr + (more << F(ENTRY_LG2));
+				at += more << F(ENTRY_LG2);
+				i += more;
+				n -= more;
+			}
 		}
 	}
 	return 0;

@@ -109,8 +109,8 @@ again:
 			goto fault;
 		}
 		if (!F(TOUCH_FIRST)) {
-			reason = F(touch_entry)(env, k, level, at, is_leaf, write, update,
-			                        &raw, &can_update);
+			reason = F(touch_entry)(env, k, level, at, is_leaf, write, update, &raw,
+			                        &can_update);
 			if (reason)
 				goto touched;
 		}

@@ -98,16 +98,33 @@ static void F(widen)(const struct F(edit) *x, unsigned level, const void *table,
 static inline uint64_t F(clear)(struct F(edit) *x, unsigned level, void *table, uint64_t i,
                                 uint64_t n)
 {
-	char *entry = (char *)table + (i << F(ENTRY_LG2));
-	uint64_t used = 0;
+	uint64_t used = F(wipe)(table, i, n);
 
-	for (; n; n--, entry += 1u << F(ENTRY_LG2)) {
-		used += sn_entry_load(entry, F(ENTRY_LG2)) != 0;
-		F(store)(entry, 0);
-	}
 	F(count)(x, level, table, 0 - used);
 	x->bytes += used << F(shift)(x->pt, x->half, level);
 	return used;
+}
+
+/* Whether a table of `level` can hold leaves larger than its slots. */
+static inline bool F(has_groups)(const struct F(edit) *x, unsigned level)
+{
+	return F(leaf_sizes)(x->pt, x->half, level) &
+	       ~sn_mask(F(shift)(x->pt, x->half, level) + 1);
+}
+
+/* Unmaps first..last in a table of level 0. */
+static inline void F(unmap_leaves)(struct F(edit) *x, void *table, uint64_t first, uint64_t last)
+{
+	uint64_t i;
+
+	if (F(has_groups)(x, 0)) {
+		if (x->whole)
+			F(widen)(x, 0, table, &first, &last);
+		else
+			F(detach)(x, 0, table, first, last);
+	}
+	i = F(index)(x, 0, first);
+	F(clear)(x, 0, table, i, F(index)(x, 0, last) - i + 1);
 }
 
 /* Unmaps first..last below one table. Not dry: where it cuts, pages are reserved. */
@@ -116,16 +133,14 @@ static void F(unmap_table)(struct F(edit) *x, unsigned level, void *table, uint6
 {
 	uint64_t slot_mask = sn_mask(F(shift)(x->pt, x->half, level)), end;
 
+	if (level == 0) {
+		F(unmap_leaves)(x, table, first, last);
+		return;
+	}
 	if (x->whole)
 		F(widen)(x, level, table, &first, &last);
 	else
 		F(detach)(x, level, table, first, last);
-	if (level == 0) {
-		uint64_t i = F(index)(x, 0, first);
-
-		F(clear)(x, 0, table, i, F(index)(x, 0, last) - i + 1);
-		return;
-	}
 	for (uint64_t in = first;; in = end + 1) {
 		struct F(slot) s = { .table = table, .level = level, .first = in & ~slot_mask };
 		bool covered = in == s.first && (in | slot_mask) <= last;
@@ -338,44 +353,48 @@ static inline bool F(at_hand)(const struct snest_table *t, uint64_t first, uint6
 	       (first != t->leaf_first || last != t->leaf_last);
 }
 
-/* Maps x->piece in the leaf table used last. */
-static inline int F(map_at_hand)(struct F(edit) *x)
+/*
+ * Maps a piece in the leaf table used last. Of the edit, only what entries and
+ * leaves need is filled, and the piece is not copied: this is the way of every
+ * small mapping.
+ */
+static inline int F(map_at_hand)(struct snest_table *t, const struct sn_piece *p, uint64_t sizes)
 {
-	const struct sn_piece *p = &x->piece;
-	unsigned shift = F(shift)(x->pt, x->half, 0);
-	unsigned lg2 = (unsigned)__builtin_ctzll(p->sizes);
-	uint64_t n = ((p->last - p->first) >> shift) + 1, i = F(index)(x, 0, p->first), raw;
-	void *table = x->t->leaf;
+	struct F(edit) x;
+	unsigned shift, lg2 = (unsigned)__builtin_ctzll(sizes);
+	uint64_t n, i, raw, bytes = p->last - p->first;
 
-	if (p->addr + (p->last - p->first) < p->addr ||
-	    F(make_leaf)(x->pt, x->half, 0, lg2, p->addr, p->rights, p->attr, &raw) ||
-	    (n > 1 && F(make_leaf)(x->pt, x->half, 0, lg2, p->addr + (p->last - p->first - sn_mask(lg2)),
-	                           p->rights, p->attr, &raw)))
+	x.t = t;
+	x.pt = &t->pt;
+	x.half = t->leaf_half;
+	shift = F(shift)(x.pt, x.half, 0);
+	n = (bytes >> shift) + 1;
+	i = F(index)(&x, 0, p->first);
+	if (((p->first | p->addr | (p->last + 1)) & sn_mask(lg2)) || p->addr + bytes < p->addr ||
+	    F(make_leaf)(x.pt, x.half, 0, lg2, p->addr, p->rights, p->attr, &raw) ||
+	    F(make_leaf)(x.pt, x.half, 0, lg2, p->addr + (bytes - sn_mask(lg2)), p->rights, p->attr,
+	                 &raw))
 		return -EINVAL;
-	if (F(any)(table, i, n))
+	if (F(any)(t->leaf, i, n))
 		return -EEXIST;
-	if (p->sizes == (uint64_t)1 << shift)
-		F(put_leaves)(x, 0, table, p->first, shift, n, p->addr, p->rights, p->attr);
-	else
-		F(put_piece)(x, 0, table, p);
-	F(count)(x, 0, table, n);
+	if (sizes == (uint64_t)1 << shift) {
+		F(put_leaves)(&x, 0, t->leaf, p->first, shift, n, p->addr, p->rights, p->attr);
+	} else {
+		struct sn_piece part = *p;
+
+		part.sizes = sizes;
+		F(put_piece)(&x, 0, t->leaf, &part);
+	}
+	F(count)(&x, 0, t->leaf, n);
 	return 0;
 }
 
-static int F(map)(struct snest_table *t, const struct sn_piece *piece, bool replace)
+static int F(map_anywhere)(struct snest_table *t, const struct sn_piece *piece, bool replace)
 {
 	struct F(edit) x = { .t = t, .pt = &t->pt, .replace = replace, .piece = *piece };
 	unsigned top;
 	int ret;
 
-	if (F(at_hand)(t, piece->first, piece->last) && !replace) {
-		x.half = t->leaf_half;
-		x.piece.sizes &= F(leaf_sizes)(x.pt, x.half, 0);
-		if (x.piece.sizes && !((piece->first | piece->addr | (piece->last + 1)) &
-		                       ((x.piece.sizes & -x.piece.sizes) - 1)))
-			return F(map_at_hand)(&x);
-		x.piece.sizes = piece->sizes;
-	}
 	if (!F(locate)(&x, piece->first, piece->last))
 		return -EINVAL;
 	x.piece.sizes &= t->sizes[x.half];
@@ -395,26 +414,25 @@ static int F(map)(struct snest_table *t, const struct sn_piece *piece, bool repl
 	return 0;
 }
 
+static int F(map)(struct snest_table *t, const struct sn_piece *piece, bool replace)
+{
+	if (F(at_hand)(t, piece->first, piece->last) && !replace) {
+		uint64_t sizes = F(leaf_sizes)(&t->pt, t->leaf_half, 0) & piece->sizes;
+
+		if (sizes)
+			return F(map_at_hand)(t, piece, sizes);
+	}
+	return F(map_anywhere)(t, piece, replace);
+}
+
 /* ---- Unmapping -------------------------------------------------------------- */
 
-static int F(unmap)(struct snest_table *t, uint64_t first, uint64_t last, bool whole,
-                    uint64_t *bytes)
+static int F(unmap_anywhere)(struct snest_table *t, uint64_t first, uint64_t last, bool whole,
+                             uint64_t *bytes)
 {
 	struct F(edit) x = { .t = t, .pt = &t->pt, .whole = whole };
 	int ret;
 
-	if (F(at_hand)(t, first, last)) {
-		x.half = t->leaf_half;
-		if (F(misaligned)(&x, first, last))
-			return -EINVAL;
-		F(unmap_table)(&x, 0, t->leaf, first, last);
-		if (x.pt->top[x.half] && F(unused)(&x, 0, t->leaf, F(index)(&x, 0, last))) {
-			F(prune)(&x, x.pt->top[x.half], t->root[x.half], first);
-			sn_table_settle(t);
-		}
-		*bytes = x.bytes;
-		return 0;
-	}
 	if (!F(locate)(&x, first, last) || F(misaligned)(&x, first, last))
 		return -EINVAL;
 	if (!whole) {
@@ -432,6 +450,42 @@ static int F(unmap)(struct snest_table *t, uint64_t first, uint64_t last, bool w
 	sn_table_settle(t);
 	*bytes = x.bytes;
 	return 0;
+}
+
+/* The leaf table used last has become empty: removes it. */
+static void F(drop_leaf)(struct snest_table *t, uint64_t in)
+{
+	struct F(edit) x = { .t = t, .pt = &t->pt, .half = t->leaf_half };
+
+	F(prune)(&x, x.pt->top[x.half], t->root[x.half], in);
+	sn_table_settle(t);
+}
+
+/* Unmaps in the leaf table used last. Cutting needs no pages there. */
+static inline int F(unmap_at_hand)(struct snest_table *t, uint64_t first, uint64_t last,
+                                   bool whole, uint64_t *bytes)
+{
+	struct F(edit) x;
+
+	x.t = t;
+	x.pt = &t->pt;
+	x.half = t->leaf_half;
+	x.whole = whole;
+	x.bytes = 0;
+	if (F(misaligned)(&x, first, last))
+		return -EINVAL;
+	F(unmap_leaves)(&x, t->leaf, first, last);
+	*bytes = x.bytes;
+	if (x.pt->top[x.half] && F(unused)(&x, 0, t->leaf, F(index)(&x, 0, last)))
+		F(drop_leaf)(t, last);
+	return 0;
+}
+
+static int F(unmap)(struct snest_table *t, uint64_t first, uint64_t last, bool whole,
+                    uint64_t *bytes)
+{
+	return F(at_hand)(t, first, last) ? F(unmap_at_hand)(t, first, last, whole, bytes)
+	                                  : F(unmap_anywhere)(t, first, last, whole, bytes);
 }
 
 #include "walkers/write_cut_impl.h"

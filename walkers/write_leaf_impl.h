@@ -92,17 +92,39 @@ static inline uint64_t F(exchange)(const struct sn_pt *pt, void *table, uint64_t
 	return before;
 }
 
+static inline uint64_t F(peek)(const char *entry)
+{
+	return F(ENTRY_LG2) == 3 ? __atomic_load_n((const uint64_t *)entry, __ATOMIC_RELAXED)
+	                         : __atomic_load_n((const uint32_t *)entry, __ATOMIC_RELAXED);
+}
+
 /* Whether any of n entries is used. Relaxed: only the caller's thread makes entries used. */
 static inline bool F(any)(const void *table, uint64_t i, uint64_t n)
 {
-	const char *entry = (const char *)table + (i << F(ENTRY_LG2));
+	const size_t step = 1u << F(ENTRY_LG2);
+	const char *entry = (const char *)table + i * step;
 	uint64_t all = 0;
 
-	for (; n; n--, entry += 1u << F(ENTRY_LG2))
-		all |= F(ENTRY_LG2) == 3
-		               ? __atomic_load_n((const uint64_t *)entry, __ATOMIC_RELAXED)
-		               : __atomic_load_n((const uint32_t *)entry, __ATOMIC_RELAXED);
+	for (; n >= 4; n -= 4, entry += 4 * step)
+		all |= F(peek)(entry) | F(peek)(entry + step) | F(peek)(entry + 2 * step) |
+		       F(peek)(entry + 3 * step);
+	for (; n; n--, entry += step)
+		all |= F(peek)(entry);
 	return all;
+}
+
+/* Clears n entries; returns how many were used. */
+static inline uint64_t F(wipe)(void *table, uint64_t i, uint64_t n)
+{
+	const size_t step = 1u << F(ENTRY_LG2);
+	char *entry = (char *)table + i * step;
+	uint64_t used = 0;
+
+	for (; n; n--, entry += step) {
+		used += F(peek)(entry) != 0;
+		F(store)(entry, 0);
+	}
+	return used;
 }
 
 static inline uint64_t F(entries)(const struct F(edit) *x, unsigned level)

@@ -295,6 +295,38 @@ SNEST_API int snest_space_mirror(struct snest_space *space, const struct snest_s
 /* Detaches the sink: unmaps what is mapped. Errors: -ENOENT; what apply returned. */
 SNEST_API int snest_space_unmirror(struct snest_space *space);
 
+/* ---- Dirty log ------------------------------------------------------------ */
+
+/*
+ * Starts (stops) logging which pages devices may write, over the whole VM, by
+ * IOVA in each space and by GPA. While it is on, the first write to a page
+ * after it was fetched is a miss; lookups for reading, and all lookups while it
+ * is off, cost what they always do. Writes that a kernel or hardware makes
+ * through a mirror are not seen here: that sink has a log of its own.
+ * Starting waits for readers, so that what began before is not missed; not
+ * inside a read section. Stopping forgets what was not fetched.
+ * Errors: -EBUSY (on already), -ENOENT (not on), -ENOMEM, -EDEADLK.
+ */
+SNEST_API int snest_dirty_start(struct snest_vm *vm);
+SNEST_API int snest_dirty_stop(struct snest_vm *vm);
+
+#define SNEST_DIRTY_PEEK 0x1u /* leave the log as it is */
+
+/*
+ * Sets bit i of `bitmap` (of 64-bit words, never cleared here) when the page
+ * at first + i * 4096 was written, or is pinned for writing, since the log
+ * began or since the last fetch; and forgets it, unless SNEST_DIRTY_PEEK.
+ * When it returns, every write that a lookup before allowed has been made:
+ * it waits for readers (not with PEEK). first and last + 1 are multiples of
+ * 4096. *pages, if not NULL, is the number of bits that were found set.
+ * Errors: -EINVAL, -ENOENT (not on), -EDEADLK (inside a read section).
+ */
+SNEST_API int snest_space_dirty(struct snest_space *space, uint64_t first, uint64_t last,
+                                uint32_t flags, uint64_t *bitmap, uint64_t *pages);
+/* The same by GPA. */
+SNEST_API int snest_vm_dirty(struct snest_vm *vm, uint64_t first, uint64_t last, uint32_t flags,
+                             uint64_t *bitmap, uint64_t *pages);
+
 /* ---- Looking inside -------------------------------------------------------- */
 
 /*

@@ -4,12 +4,12 @@
 
 #include "walkers/pt.h"
 
-#define STAGE(name_, format_, ...)                                                              \
-	{                                                                                       \
-		name_,                                                                          \
-		{                                                                               \
-			.size = sizeof(struct snest_stage), .format = (format_), __VA_ARGS__    \
-		}                                                                               \
+#define STAGE(name_, format_, ...)                                                           \
+	{                                                                                    \
+		name_,                                                                       \
+		{                                                                            \
+			.size = sizeof(struct snest_stage), .format = (format_), __VA_ARGS__ \
+		}                                                                            \
 	}
 #define X86(name, ...) STAGE("x86-64 " name, SNEST_FORMAT_X86_64, __VA_ARGS__)
 #define V2(name, ...) STAGE("amd-v2 " name, SNEST_FORMAT_AMD_V2, __VA_ARGS__)
@@ -31,26 +31,24 @@ const struct test_config test_configs[] = {
 	X86("4 levels", .levels = 4),
 	X86("5 levels", .levels = 5, .flags = HW),
 	X86("all flags", .levels = 4,
-	    .flags = HW | SNEST_STAGE_X86_WP | SNEST_STAGE_X86_NX | SNEST_STAGE_X86_EAF |
-	             SNEST_STAGE_X86_SMEP),
+            .flags = HW | SNEST_STAGE_X86_WP | SNEST_STAGE_X86_NX | SNEST_STAGE_X86_EAF |
+                     SNEST_STAGE_X86_SMEP),
 	X86("WP NX", .levels = 5, .flags = SNEST_STAGE_X86_WP | SNEST_STAGE_X86_NX),
 	X86("A only, 39 bits out", .levels = 4, .oa_bits = 39, .flags = SNEST_STAGE_HW_A),
 	X86("no 2M, no 1G", .levels = 4, .oa_bits = 46,
-	    .flags = SNEST_STAGE_NO_2M | SNEST_STAGE_NO_1G | SNEST_STAGE_X86_NX),
-	X86("no 1G, read-only", .levels = 4, .rights = SNEST_READ,
-	    .flags = SNEST_STAGE_NO_1G | HW),
+            .flags = SNEST_STAGE_NO_2M | SNEST_STAGE_NO_1G | SNEST_STAGE_X86_NX),
+	X86("no 1G, read-only", .levels = 4, .rights = SNEST_READ, .flags = SNEST_STAGE_NO_1G | HW),
 	V2("4 levels", .levels = 4, .oa_bits = 48, .flags = HW | SNEST_STAGE_X86_NX),
 	V2("5 levels", .levels = 5, .flags = SNEST_STAGE_X86_WP),
 
 	VTD("3 levels", .levels = 3),
 	VTD("4 levels", .levels = 4, .flags = HW),
-	VTD("5 levels", .levels = 5,
-	    .flags = HW | SNEST_STAGE_VTD_SNOOP | SNEST_STAGE_VTD_TM),
+	VTD("5 levels", .levels = 5, .flags = HW | SNEST_STAGE_VTD_SNOOP | SNEST_STAGE_VTD_TM),
 	VTD("A only, 46 bits in, 40 out", .levels = 4, .ia_bits = 46, .oa_bits = 40,
-	    .flags = SNEST_STAGE_HW_A | SNEST_STAGE_VTD_SNOOP),
+            .flags = SNEST_STAGE_HW_A | SNEST_STAGE_VTD_SNOOP),
 	VTD("no 2M", .levels = 4, .flags = SNEST_STAGE_NO_2M | SNEST_STAGE_VTD_TM),
 	VTD("no 1G, write-only", .levels = 3, .rights = SNEST_WRITE,
-	    .flags = SNEST_STAGE_NO_1G | HW),
+            .flags = SNEST_STAGE_NO_1G | HW),
 
 	V1("mode 1", .levels = 1),
 	V1("mode 2", .levels = 2, .flags = HW),
@@ -68,7 +66,7 @@ const struct test_config test_configs[] = {
 	S1("4K 25, 40 bits out", 12, 25, .oa_bits = 40, .flags = SNEST_STAGE_HW_A),
 	S1("4K 52 and 49 DS", 12, 52, HIGH(12, 49), .flags = SNEST_STAGE_ARM_DS | HW),
 	S1("4K 43 DS, 50 bits out", 12, 43, .oa_bits = 50,
-	   .flags = SNEST_STAGE_ARM_DS | SNEST_STAGE_ARM_AFFD),
+           .flags = SNEST_STAGE_ARM_DS | SNEST_STAGE_ARM_AFFD),
 	S1("16K 48 and 47", 14, 48, HIGH(14, 47)),
 	S1("16K 36 and 25", 14, 36, HIGH(14, 25), .flags = HW),
 	S1("16K 52 DS", 14, 52, .flags = SNEST_STAGE_ARM_DS),
@@ -76,24 +74,23 @@ const struct test_config test_configs[] = {
 	S1("64K 52 LPA", 16, 52, .flags = SNEST_STAGE_ARM_LPA | HW),
 	S1("64K 29 LPA and 17", 16, 29, HIGH(16, 17), .flags = SNEST_STAGE_ARM_LPA),
 	S1("4K and 64K, DS LPA", 12, 51, HIGH(16, 47),
-	   .flags = SNEST_STAGE_ARM_DS | SNEST_STAGE_ARM_LPA | HW),
+           .flags = SNEST_STAGE_ARM_DS | SNEST_STAGE_ARM_LPA | HW),
 	S1("16K and 4K, TBI", 14, 40, HIGH(12, 44),
-	   .flags = SNEST_STAGE_ARM_TBI0 | SNEST_STAGE_ARM_TBI1 | SNEST_STAGE_ARM_AFFD),
+           .flags = SNEST_STAGE_ARM_TBI0 | SNEST_STAGE_ARM_TBI1 | SNEST_STAGE_ARM_AFFD),
 	S1("TBI0, EPD1", 12, 40, HIGH(12, 40),
-	   .flags = SNEST_STAGE_ARM_TBI0 | SNEST_STAGE_ARM_EPD1),
+           .flags = SNEST_STAGE_ARM_TBI0 | SNEST_STAGE_ARM_EPD1),
 	S1("EPD0, TBI1", 12, 30, HIGH(14, 33),
-	   .flags = SNEST_STAGE_ARM_EPD0 | SNEST_STAGE_ARM_TBI1),
-	S1("HAD", 12, 39, HIGH(12, 48),
-	   .flags = SNEST_STAGE_ARM_HAD0 | SNEST_STAGE_ARM_HAD1 | HW),
+           .flags = SNEST_STAGE_ARM_EPD0 | SNEST_STAGE_ARM_TBI1),
+	S1("HAD", 12, 39, HIGH(12, 48), .flags = SNEST_STAGE_ARM_HAD0 | SNEST_STAGE_ARM_HAD1 | HW),
 	S1("WXN PAN", 12, 48, HIGH(12, 48),
-	   .flags = SNEST_STAGE_ARM_WXN | SNEST_STAGE_ARM_PAN | HW),
+           .flags = SNEST_STAGE_ARM_WXN | SNEST_STAGE_ARM_PAN | HW),
 	S1("UWXN", 14, 47, .flags = SNEST_STAGE_ARM_UWXN | SNEST_STAGE_HW_A),
 	S1("EL2", 12, 48, .flags = SNEST_STAGE_ARM_EL2 | HW),
 	S1("EL2 WXN TBI", 16, 42,
-	   .flags = SNEST_STAGE_ARM_EL2 | SNEST_STAGE_ARM_WXN | SNEST_STAGE_ARM_TBI0),
+           .flags = SNEST_STAGE_ARM_EL2 | SNEST_STAGE_ARM_WXN | SNEST_STAGE_ARM_TBI0),
 	S1("big-endian", 12, 39, .flags = SNEST_STAGE_BIG_ENDIAN | HW),
 	S1("read and execute", 12, 39, .rights = SNEST_READ | SNEST_EXEC,
-	   .flags = SNEST_STAGE_ARM_AFFD),
+           .flags = SNEST_STAGE_ARM_AFFD),
 
 	S2("4K 48", 12, 48, .levels = 4),
 	S2("4K 40, 2 tables", 12, 40, .levels = 3, .flags = HW),
@@ -118,22 +115,20 @@ const struct test_config test_configs[] = {
 	RV32("Sv32 SUM", .flags = SNEST_STAGE_RISCV_SUM),
 	RV32("Sv32x4", .flags = SNEST_STAGE_RISCV_X4 | HW),
 	RV32("Sv32x4 big-endian", .oa_bits = 32,
-	     .flags = SNEST_STAGE_RISCV_X4 | SNEST_STAGE_BIG_ENDIAN),
+             .flags = SNEST_STAGE_RISCV_X4 | SNEST_STAGE_BIG_ENDIAN),
 	RV64("Sv39", .levels = 3),
 	RV64("Sv48", .levels = 4, .flags = HW | SNEST_STAGE_RISCV_SVNAPOT),
-	RV64("Sv57", .levels = 5,
-	     .flags = SNEST_STAGE_RISCV_SVPBMT | SNEST_STAGE_RISCV_SUM),
+	RV64("Sv57", .levels = 5, .flags = SNEST_STAGE_RISCV_SVPBMT | SNEST_STAGE_RISCV_SUM),
 	RV64("Sv39 all flags", .levels = 3, .oa_bits = 48,
-	     .flags = HW | SNEST_STAGE_RISCV_SVNAPOT | SNEST_STAGE_RISCV_SVPBMT |
-	              SNEST_STAGE_RISCV_SVRSW60T59B | SNEST_STAGE_RISCV_SUM),
-	RV64("Sv39x4", .levels = 3,
-	     .flags = SNEST_STAGE_RISCV_X4 | HW | SNEST_STAGE_RISCV_SVNAPOT),
+             .flags = HW | SNEST_STAGE_RISCV_SVNAPOT | SNEST_STAGE_RISCV_SVPBMT |
+                      SNEST_STAGE_RISCV_SVRSW60T59B | SNEST_STAGE_RISCV_SUM),
+	RV64("Sv39x4", .levels = 3, .flags = SNEST_STAGE_RISCV_X4 | HW | SNEST_STAGE_RISCV_SVNAPOT),
 	RV64("Sv48x4", .levels = 4, .flags = SNEST_STAGE_RISCV_X4),
 	RV64("Sv57x4", .levels = 5,
-	     .flags = SNEST_STAGE_RISCV_X4 | SNEST_STAGE_RISCV_SVPBMT |
-	              SNEST_STAGE_RISCV_SVRSW60T59B | HW),
+             .flags = SNEST_STAGE_RISCV_X4 | SNEST_STAGE_RISCV_SVPBMT |
+                      SNEST_STAGE_RISCV_SVRSW60T59B | HW),
 	RV64("Sv48 big-endian, read-only", .levels = 4, .rights = SNEST_READ,
-	     .flags = SNEST_STAGE_BIG_ENDIAN | SNEST_STAGE_RISCV_SVNAPOT),
+             .flags = SNEST_STAGE_BIG_ENDIAN | SNEST_STAGE_RISCV_SVNAPOT),
 
 	STAGE("mock", SN_FORMAT_MOCK, .levels = 4),
 	STAGE("mock A D", SN_FORMAT_MOCK, .levels = 4, .flags = HW),

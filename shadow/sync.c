@@ -1,0 +1,452 @@
+/* SPDX-License-Identifier: MIT */
+/* Sync of a mirrored space, the general way; see sync.h. */
+#include <errno.h>
+#include "shadow/sync.h"
+
+/* ---- Leaves --------------------------------------------------------------- */
+
+uint64_t *sn_sync_slot(struct sn_sync *s, uint64_t iova, unsigned shift, unsigned origin,
+                       int *error)
+{
+	struct snest_space *space = s->space;
+
+	/* One slot takes a table a level at most. */
+	if (space->table_bytes_max &&
+	    (space->tree[0].tables + SN_SH_SHIFT_MAX / SN_SH_BITS) * 4096 >
+	            space->table_bytes_max) {
+		*error = -ENOSPC;
+		return NULL;
+	}
+	return sn_tree_slot(s->tree, &space->graveyard, iova, shift, origin, error);
+}
+
+static void erase(struct sn_sync *s, uint64_t first, uint64_t last)
+{
+	sn_tree_clear(s->tree, first, last);
+}
+
+/* Stores first..last as the largest leaves that fit. 0, or -errno with nothing stored. */
+static int insert(struct sn_sync *s, uint64_t first, uint64_t last, uint64_t host, uint64_t rights,
+                  unsigned origin, bool start)
+{
+	uint64_t at = first;
+
+	if (s->space->log_dirty && (rights & SNEST_WRITE))
+		rights = (rights & ~(uint64_t)SNEST_WRITE) | SN_SH_LOGGED;
+	for (;;) {
+		unsigned shift = SN_SH_SHIFT0;
+		uint64_t entry, *slot;
+		int error;
+
+		while (shift + SN_SH_BITS <= SN_SH_LEAF_MAX &&
+		       !((at | host) & sn_mask(shift + SN_SH_BITS)) &&
+		       last - at >= sn_mask(shift + SN_SH_BITS))
+			shift += SN_SH_BITS;
+		slot = sn_sync_slot(s, at, shift, origin, &error);
+		if (!slot) {
+			if (at != first)
+				erase(s, first, at - 1);
+			return error;
+		}
+		/* Neighbours of the same size need no descent of their own. */
+		do {
+			entry = host | rights | (start ? SN_SH_START : 0);
+			if (origin > shift)
+				entry |= (uint64_t)origin << SN_SH_ORIGIN_SHIFT;
+			start = false;
+			sn_tree_store(s->tree, &s->space->graveyard, slot, shift, entry);
+			s->space->stats.leaves_published++;
+			if (last - at == sn_mask(shift))
+				return 0;
+			at += sn_mask(shift) + 1;
+			host += sn_mask(shift) + 1;
+			slot++;
+		} while (((uintptr_t)slot & 4095) && last - at >= sn_mask(shift) &&
+		         (shift == SN_SH_LEAF_MAX || last - at < sn_mask(shift + SN_SH_BITS) ||
+		          ((at | host) & sn_mask(shift + SN_SH_BITS))));
+	}
+}
+
+/* ---- Operations -------------------------------------------------------------- */
+
+void sn_sync_failed(struct sn_sync *s, uint64_t first, uint64_t last, int error)
+{
+	struct sn_mirror *m = s->mirror;
+
+	s->space->stats.sink_errors++;
+	if (!m->error)
+		m->error = error;
+	if (m->sink.failed)
+		m->sink.failed(m->sink.opaque, first, last, error);
+}
+
+/* An operation that the sink refused: the shadow goes back to what the sink holds. */
+static void refused(struct sn_sync *s, const struct snest_sink_op *op, int error)
+{
+	struct sn_mirror *m = s->mirror;
+
+	s->space->stats.sink_errors++;
+	s->disturbed = true;
+	if (!m->error)
+		m->error = error;
+	erase(s, op->first, op->last);
+	if (op->map) {
+		if (m->sink.failed)
+			m->sink.failed(m->sink.opaque, op->first, op->last, error);
+	} else {
+		/* Still held by the sink; lookups do not use it, the next sync tries again. */
+		insert(s, op->first, op->last, op->host, SN_SH_HELD, 0, true);
+	}
+}
+
+void sn_sync_flush(struct sn_sync *s)
+{
+	struct sn_mirror *m = s->mirror;
+	struct snest_space_stats *stats = &s->space->stats;
+	unsigned at = 0;
+
+	while (at < m->count) {
+		size_t done = 0;
+		int ret = m->sink.apply(m->sink.opaque, &m->op[at], m->count - at, &done);
+
+		stats->sink_batches++;
+		if (done > m->count - at)
+			done = m->count - at;
+		for (unsigned i = at; i < at + done; i++) {
+			stats->sink_maps += m->op[i].map;
+			stats->sink_unmaps += !m->op[i].map;
+			if (m->op[i].map)
+				stats->sink_pages += (m->op[i].last - m->op[i].first + 4096) >> 12;
+		}
+		at += (unsigned)done;
+		if (at < m->count) {
+			refused(s, &m->op[at], ret ? ret : -EIO);
+			at++;
+		}
+	}
+	m->count = 0;
+}
+
+void sn_sync_queue(struct sn_sync *s, bool map, uint64_t first, uint64_t last, uint64_t host,
+                  uint64_t rights)
+{
+	struct sn_mirror *m = s->mirror;
+
+	m->op[m->count++] = (struct snest_sink_op){
+		.map = map,
+		.rights = (uint32_t)rights & (SNEST_READ | SNEST_WRITE),
+		.first = first,
+		.last = last,
+		.host = host,
+	};
+	if (m->count == SN_MIRROR_BATCH)
+		sn_sync_flush(s);
+}
+
+/* ---- Pass A: unmap what no longer agrees ------------------------------------------ */
+
+/* The run that holds iova, NULL if none. Called with ascending addresses. */
+static const struct snest_run *run_at(struct sn_sync *s, uint64_t iova)
+{
+	while (s->at < s->count && s->run[s->at].last < iova)
+		s->at++;
+	return s->at < s->count && s->run[s->at].first <= iova ? &s->run[s->at] : NULL;
+}
+
+/* Where the unit that the leaf at iova belongs to begins and ends. */
+static uint64_t unit_first(const struct sn_tree *tree, uint64_t iova)
+{
+	for (;;) {
+		unsigned shift;
+		uint64_t entry = sn_tree_find(tree, iova, &shift);
+
+		if (!entry)
+			return iova + 1;
+		iova &= ~sn_mask(shift);
+		if ((entry & SN_SH_START) || !iova)
+			return iova;
+		iova--;
+	}
+}
+
+static uint64_t unit_last(const struct sn_tree *tree, uint64_t iova)
+{
+	unsigned shift;
+
+	sn_tree_find(tree, iova, &shift);
+	for (;;) {
+		uint64_t entry;
+
+		iova |= sn_mask(shift);
+		if (iova == UINT64_MAX)
+			return iova;
+		entry = sn_tree_find(tree, iova + 1, &shift);
+		if (!entry || (entry & SN_SH_START))
+			return iova;
+		iova++;
+	}
+}
+
+/* Unmaps the unit of a leaf, whole. */
+static void unmap_unit(struct sn_sync *s, uint64_t iova)
+{
+	uint64_t first = unit_first(s->tree, iova), last = unit_last(s->tree, iova);
+	unsigned shift;
+	uint64_t entry = sn_tree_find(s->tree, first, &shift);
+
+	if (s->again_first > first)
+		s->again_first = first;
+	if (s->again_last < last)
+		s->again_last = last;
+	erase(s, first, last);
+	sn_sync_queue(s, false, first, last, entry & SN_SH_ADDR, sn_sh_rights(entry));
+}
+
+/* Do the guest's tables still say this of first..last? Called with ascending addresses. */
+static bool agrees(struct sn_sync *s, uint64_t first, uint64_t last, uint64_t host, uint64_t rights)
+{
+	const struct snest_run *run = run_at(s, first);
+
+	return run && last <= run->last && run->rights == rights &&
+	       run->addr + (first - run->first) == host;
+}
+
+/*
+ * Of one leaf, exactly the parts inside the window that differ go; the rest is
+ * stored anew, without a word to the sink.
+ */
+static void split_leaf(struct sn_sync *s, uint64_t first, uint64_t last, uint64_t entry)
+{
+	uint64_t host = entry & SN_SH_ADDR, rights = sn_sh_rights(entry), at = first;
+
+	erase(s, first, last);
+	for (;;) {
+		uint64_t to = last;
+		bool keep;
+
+		if (at < s->first) {
+			to = s->first - 1;
+			keep = true;
+		} else if (at > s->last) {
+			keep = true;
+		} else {
+			const struct snest_run *run = run_at(s, at);
+
+			if (to > s->last)
+				to = s->last;
+			if (run && run->last < to)
+				to = run->last;
+			else if (!run && s->at < s->count && s->run[s->at].first <= to)
+				to = s->run[s->at].first - 1;
+			keep = agrees(s, at, to, host + (at - first), rights);
+		}
+		if (!keep || insert(s, at, to, host + (at - first), rights, 0,
+		                    at == first && (entry & SN_SH_START)))
+			sn_sync_queue(s, false, at, to, host + (at - first), rights);
+		if (to == last)
+			return;
+		at = to + 1;
+	}
+}
+
+static int old_leaf(void *opaque, uint64_t iova, unsigned shift, uint64_t entry)
+{
+	struct sn_sync *s = opaque;
+	uint64_t last = iova + sn_mask(shift);
+	uint64_t from = iova > s->first ? iova : s->first;
+	uint64_t to = last < s->last ? last : s->last;
+
+	if (!(entry & SN_SH_HELD) && agrees(s, from, to, (entry & SN_SH_ADDR) + (from - iova),
+	                                    sn_sh_rights(entry)))
+		return 0;
+	if ((s->mirror->sink.flags & SNEST_SINK_CAN_SPLIT) && !(entry & SN_SH_HELD))
+		split_leaf(s, iova, last, entry);
+	else
+		unmap_unit(s, iova);
+	return 0;
+}
+
+/* ---- Pass B: map what is missing ----------------------------------------------------- */
+
+static void map_hole(struct sn_sync *s, const struct snest_run *run, uint64_t first, uint64_t last)
+{
+	uint64_t host = run->addr + (first - run->first);
+	int ret = insert(s, first, last, host, run->rights, run->lg2, true);
+
+	if (!ret) {
+		sn_sync_queue(s, true, first, last, host, run->rights);
+		return;
+	}
+	sn_sync_failed(s, first, last, ret);
+}
+
+struct hole {
+	struct sn_sync *s;
+	uint64_t from; /* first address not yet known to be mapped */
+	uint64_t first, last;
+	bool found;
+};
+
+/* Stops at the first leaf behind `from` that leaves a hole before it. */
+static int find_hole(void *opaque, uint64_t iova, unsigned shift, uint64_t entry)
+{
+	struct hole *h = opaque;
+
+	(void)entry;
+	if (iova > h->from) {
+		h->last = iova - 1;
+		h->found = true;
+		return 1;
+	}
+	h->from = iova + sn_mask(shift) + 1;
+	return 0;
+}
+
+static void map_missing(struct sn_sync *s, const struct snest_run *run)
+{
+	struct hole h = { .s = s, .from = run->first };
+
+	for (;;) {
+		h.found = false;
+		h.last = run->last;
+		sn_tree_visit(s->tree, h.from, run->last, find_hole, &h);
+		/* Covered to the end; from is 0 when that is the end of the address space. */
+		if (h.from > run->last || (h.from == 0 && run->first))
+			return;
+		h.first = h.from;
+		map_hole(s, run, h.first, h.last);
+		if (h.last == run->last)
+			return;
+		h.from = h.last + 1;
+	}
+}
+
+/* ---- Windows ---------------------------------------------------------------------------- */
+
+static int collect(void *opaque, const struct snest_run *run)
+{
+	struct sn_sync *s = opaque;
+
+	if (run->outcome != SNEST_WALK_HOST || !(run->rights & (SNEST_READ | SNEST_WRITE)))
+		return 0;
+	s->run[s->count++] = *run;
+	s->full = s->count == SN_SYNC_RUNS;
+	return s->full;
+}
+
+/* Reads the next window, from s->first up to at most `last`. */
+static void read_window(struct sn_sync *s, uint64_t last)
+{
+	struct sn_ranger r = { .visit = collect, .opaque = s };
+	int ret;
+
+	r.budget = UINT64_MAX;
+	r.resume = s->first;
+	s->count = 0;
+	s->full = false;
+	s->at = 0;
+	sn_read_begin();
+	sn_env_init(&r.env, s->space->vm, s->space->stages.pt, s->space->stages.count);
+	r.env.update = false;
+	ret = sn_ranger_run(&r, s->first, last);
+	sn_read_end();
+	s->last = ret ? s->run[s->count - 1].last : last;
+}
+
+/* Makes first..last right, in as many windows as it takes. */
+static void sync_windows(struct sn_sync *s, uint64_t first, uint64_t last)
+{
+	s->first = first;
+	for (;;) {
+		read_window(s, last);
+		sn_tree_visit(s->tree, s->first, s->last, old_leaf, s);
+		sn_sync_flush(s);
+		for (unsigned i = 0; i < s->count; i++)
+			map_missing(s, &s->run[i]);
+		if (s->last == last)
+			break;
+		s->first = s->last + 1;
+	}
+}
+
+void sn_sync_general(struct sn_sync *s, uint64_t first, uint64_t last)
+{
+	s->again_first = first;
+	s->again_last = last;
+	sync_windows(s, first, last);
+	/*
+	 * Units that stuck out of the range went as a whole. All their leaves
+	 * are gone, so nothing outside them is touched here.
+	 */
+	if (s->again_first < first)
+		sync_windows(s, s->again_first, first - 1);
+	if (s->again_last > last)
+		sync_windows(s, last + 1, s->again_last);
+}
+
+/* Has the only stage tables of the shadow's shape, so that both can be read in step? */
+static void (*direct_way(const struct snest_space *space))(struct sn_sync *, uint64_t, uint64_t)
+{
+	if (space->stages.count != 1 || space->log_dirty ||
+	    (space->stages.pt[0].flags & SNEST_STAGE_HW_A) ||
+	    space->stages.pt[0].rights != SNEST_RIGHTS)
+		return NULL;
+	switch (space->stages.pt[0].format) {
+	case SNEST_FORMAT_VTD_SS:
+		return sn_sync_vtd_ss;
+	case SNEST_FORMAT_X86_64:
+	case SNEST_FORMAT_AMD_V2:
+		return sn_sync_x86_64;
+	default:
+		return NULL;
+	}
+}
+
+int sn_mirror_sync(struct snest_space *space, uint64_t first, uint64_t last)
+{
+	void (*direct)(struct sn_sync *, uint64_t, uint64_t) = direct_way(space);
+	struct sn_sync s;
+
+	s.space = space;
+	s.mirror = space->mirror;
+	s.tree = &space->tree[0];
+	s.mirror->error = 0;
+	sn_tree_widen(s.tree, &first, &last);
+	first &= ~(uint64_t)4095;
+	last |= 4095;
+	if (direct)
+		direct(&s, first, last);
+	else
+		sn_sync_general(&s, first, last);
+	sn_sync_flush(&s);
+	return s.mirror->error;
+}
+
+/* ---- Changes of the memory map -------------------------------------------------------------- */
+
+struct stale {
+	struct sn_sync *s;
+	uint64_t host_first, host_last;
+};
+
+static int stale_leaf(void *opaque, uint64_t iova, unsigned shift, uint64_t entry)
+{
+	struct stale *st = opaque;
+	uint64_t host = entry & SN_SH_ADDR;
+
+	if (host <= st->host_last && host + sn_mask(shift) >= st->host_first)
+		unmap_unit(st->s, iova);
+	return 0;
+}
+
+void sn_mirror_forget_host(struct snest_space *space, uint64_t first, uint64_t last)
+{
+	struct sn_sync s = { .space = space, .mirror = space->mirror, .tree = &space->tree[0] };
+	struct stale st = { &s, first, last };
+
+	space->mirror->error = 0;
+	sn_space_note(space, 0, UINT64_MAX);
+	sn_tree_visit(s.tree, 0, UINT64_MAX, stale_leaf, &st);
+	sn_sync_flush(&s);
+}
+

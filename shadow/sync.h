@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Sync of a mirrored space: re-read, compare, send the difference.
+ *
+ * Two ways, one result. The general one (sync.c) works for any list of stages:
+ * it enumerates the guest's tables in windows of a bounded number of runs; for
+ * each, first everything in the shadow that no longer agrees is unmapped, then
+ * everything that is missing is mapped. The direct one (sync_impl.h) goes
+ * through the guest's tables and the shadow's in step, one stage whose tables
+ * have the shadow's shape, and hands what is not simple to the general one.
+ *
+ * A *unit* is what one operation mapped; its first leaf carries SN_SH_START. A
+ * sink that cannot split has whole units unmapped, and what is still wanted of
+ * them mapped again; one that can has exactly the difference unmapped.
+ *
+ * Under the space's lock.
+ */
+#ifndef SN_SHADOW_SYNC_H
+#define SN_SHADOW_SYNC_H
+
+#include "shadow/mirror.h"
+#include "walkers/range.h"
+
+#define SN_SYNC_RUNS 512u
+
+struct sn_sync {
+	struct snest_space *space;
+	struct sn_mirror *mirror;
+	struct sn_tree *tree;
+	uint64_t first, last; /* the window */
+	unsigned count;       /* runs in it */
+	bool full;            /* the window ended because it holds SN_SYNC_RUNS */
+	struct snest_run run[SN_SYNC_RUNS];
+	unsigned at; /* first run that ends at or behind the leaf at hand */
+	/* What units that went had outside the range; mapped again behind it. */
+	uint64_t again_first, again_last;
+	bool disturbed; /* the sink refused something, and the shadow was put back */
+};
+
+/* Queues one operation; calls the sink when the batch is full. */
+void sn_sync_queue(struct sn_sync *s, bool map, uint64_t first, uint64_t last, uint64_t host,
+                   uint64_t rights);
+
+/* As sn_tree_slot, within the space's budget. */
+uint64_t *sn_sync_slot(struct sn_sync *s, uint64_t iova, unsigned shift, unsigned origin,
+                       int *error);
+
+/* Something that the guest maps could not be mapped. */
+void sn_sync_failed(struct sn_sync *s, uint64_t first, uint64_t last, int error);
+
+/* Hands what is queued to the sink. */
+void sn_sync_flush(struct sn_sync *s);
+
+/* The general way, for first..last (whole pages). */
+void sn_sync_general(struct sn_sync *s, uint64_t first, uint64_t last);
+
+/* The direct way, compiled for formats whose tables have the shadow's shape. */
+void sn_sync_vtd_ss(struct sn_sync *s, uint64_t first, uint64_t last);
+void sn_sync_x86_64(struct sn_sync *s, uint64_t first, uint64_t last);
+
+#endif

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Sync, the direct way: the guest's tables and the shadow's in step.
+ *
+ * For one stage whose tables have the shadow's shape (512 entries of 8 bytes,
+ * 4 KiB at the bottom). What the shadow should hold for a guest's entry is
+ * computed in registers and compared; nothing is stored where nothing changed.
+ * Single pages that came or went are handled here, coalesced into operations.
+ * Anything else (a leaf against a table, part of a unit, memory that is not
+ * directly readable) goes to the general way.
+ *
+ * Include with FMT defined, behind the format's header. The includer defines
+ *
+ *   <FMT>_expect(x, grant, raw)  the shadow entry for a level-0 guest entry that
+ *                                leads into the largest region, else 0;
+ *                                branch-free if it can be
+ *   <FMT>_reach(pt)              last input that the direct way handles, from 0
+ *
+ * Guest entries are compared in bulk first. A chunk that compares equal is
+ * left alone; one that does not is read again, entry by entry, and each
+ * decision rests on one load.
+ *
+ * No read section is open, so that a sink may take its time. The memory map
+ * cannot go meanwhile: a change publishes the new map, then tells its
+ * listeners, which need the space's lock that is held here, and lets go of the
+ * old map and its memory only after that.
+ *
+ * The general way may replace tables that are in use here. So where something
+ * is left to it, this unwinds first, and goes on behind it afterwards.
+ */
+
+#define SN_CAT_(a, b) a##_##b
+#define SN_CAT(a, b) SN_CAT_(a, b)
+#define F(name) SN_CAT(FMT, name)
+
+struct step {
+	struct sn_sync *s;
+	const struct sn_pt *pt;
+	const struct sn_memory_map *map;
+	/* the largest region, where nearly all pages are */
+	uint64_t hot_first, hot_size, hot_host;
+	/* a run of new pages that is not queued yet */
+	bool open;
+	uint64_t open_first, open_last, open_entry; /* entry of the last page */
+	/* what the general way has to do before this goes on */
+	bool rest;
+	uint64_t rest_first, rest_last;
+};
+
+/* Fewer entries than this are not worth a call of the bulk comparison. */
+#define BULK 8u
+
+/* What counts when an entry of the shadow is compared. */
+#define STEP_SAME (SN_SH_ADDR | SN_SH_RIGHTS | SN_SH_HELD)
+
+static inline uint64_t F(expect)(const struct step *x, unsigned grant, uint64_t raw);
+static inline uint64_t F(reach)(const struct sn_pt *pt);
+
+static void F(close_run)(struct step *x)
+{
+	uint64_t pages = (x->open_last - x->open_first) & ~4095ull;
+
+	if (!x->open)
+		return;
+	x->open = false;
+	sn_sync_queue(x->s, true, x->open_first, x->open_last,
+		      (x->open_entry & SN_SH_ADDR) - pages, x->open_entry & SN_SH_RIGHTS);
+}
+
+/* Leaves first..last to the general way. The caller unwinds. */
+static void F(put_off)(struct step *x, uint64_t first, uint64_t last)
+{
+	x->rest = true;
+	x->rest_first = first;
+	x->rest_last = last;
+}
+
+/* The shadow entry for a level-0 guest entry, wherever it leads. */
+static uint64_t F(exact)(const struct step *x, unsigned grant, uint64_t raw)
+{
+	struct sn_entry e = F(decode)(x->pt, 0, 0, raw);
+	const struct sn_region *region;
+	uint64_t rights;
+
+	if (e.early || e.late)
+		return 0;
+	rights = F(rights)(x->pt, grant & e.grant, 0) & x->pt->rights;
+	region = sn_memory_find(x->map, e.addr);
+	if (!region)
+		return 0;
+	if (region->flags & SNEST_REGION_READONLY)
+		rights &= ~(uint64_t)SNEST_WRITE;
+	return rights & (SNEST_READ | SNEST_WRITE) ? (e.addr + region->host) | rights : 0;
+}
+
+/* The memory of a guest's table, NULL if it cannot be read directly. */
+static const uint64_t *F(table)(const struct step *x, uint64_t addr)
+{
+	const struct sn_region *region = sn_memory_find(x->map, addr);
+
+	return region && region->direct && !(region->flags & SNEST_REGION_NO_TABLES)
+		       ? (const uint64_t *)(region->mapping + addr)
+		       : NULL;
+}
+
+/*
+ * Is the shadow as it should be for n entries? The loads of guest memory are
+ * plain so that the compiler may use vectors; an element is 8 aligned bytes,
+ * which the machine loads in one piece.
+ */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) &&                          \
+	!defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), optimize("O3")))
+#endif
+static uint64_t F(differ)(const struct step *x, unsigned grant, const uint64_t *guest,
+			  const uint64_t *shadow, unsigned n)
+{
+	struct step y = *x;
+	uint64_t different = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		different |= (F(expect)(&y, grant, guest[i]) ^ shadow[i]) & STEP_SAME;
+	return different;
+}
+
+/* Is the unit of this leaf just this page? */
+static bool F(single)(struct step *x, const uint64_t *slot, uint64_t iova)
+{
+	unsigned shift;
+	uint64_t next;
+
+	if (!(*slot & SN_SH_START) || (*slot & SN_SH_HELD))
+		return false;
+	if (iova + 4096 == 0)
+		return true;
+	next = ((uintptr_t)(slot + 1) & 4095) ? slot[1]
+					      : sn_tree_find(x->s->tree, iova + 4096, &shift);
+	return !next || (next & SN_SH_START);
+}
+
+/* One page that differs. `slot` is its place in the shadow. False: the caller unwinds. */
+static bool F(page)(struct step *x, uint64_t *slot, uint64_t iova, uint64_t want)
+{
+	struct sn_page *page = sn_pool_page(slot);
+	uint64_t old = *slot;
+
+	if (old) {
+		if (!F(single)(x, slot, iova))
+			return false;
+		F(close_run)(x);
+		page->used--;
+		sn_sh_store(slot, 0);
+		sn_sync_queue(x->s, false, iova, iova + 4095, old & SN_SH_ADDR,
+			      old & SN_SH_RIGHTS);
+	}
+	if (!want || x->s->disturbed)
+		return !x->s->disturbed;
+	if (x->open && x->open_last + 1 == iova && x->open_entry + 4096 == want) {
+		x->open_last += 4096;
+	} else {
+		F(close_run)(x);
+		x->open = true;
+		x->open_first = iova;
+		x->open_last = iova + 4095;
+	}
+	x->open_entry = want;
+	page->used++;
+	x->s->space->stats.leaves_published++;
+	sn_sh_store(slot, want | (x->open_first == iova ? SN_SH_START : 0));
+	return !x->s->disturbed;
+}
+
+/* A whole table of contiguous pages becomes one 2 MiB leaf. */
+static bool F(large)(struct step *x, unsigned grant, const uint64_t *guest, uint64_t iova)
+{
+	uint64_t want = F(expect)(x, grant, sn_sh_load(guest)), *slot;
+	int error;
+
+	if (!want || (want & SN_SH_ADDR & sn_mask(21)))
+		return false;
+	for (unsigned i = 1; i < SN_SH_SLOTS; i++) {
+		if (F(expect)(x, grant, sn_sh_load(&guest[i])) != want + i * 4096)
+			return false;
+	}
+	slot = sn_sync_slot(x->s, iova, 21, 0, &error);
+	if (!slot || *slot)
+		return false;
+	if (x->open && x->open_last + 1 == iova && x->open_entry + 4096 == want) {
+		x->open_last += sn_mask(21) + 1;
+	} else {
+		F(close_run)(x);
+		x->open = true;
+		x->open_first = iova;
+		x->open_last = iova + sn_mask(21);
+	}
+	x->open_entry = want + (sn_mask(21) & ~4095ull);
+	x->s->space->stats.leaves_published++;
+	sn_tree_store(x->s->tree, &x->s->space->graveyard, slot, 21,
+		      want | (x->open_first == iova ? SN_SH_START : 0));
+	return true;
+}
+
+/* The lowest level: n entries from iova on; shadow is NULL where there is no table yet. */
+static void F(pages)(struct step *x, unsigned grant, const uint64_t *guest, uint64_t *shadow,
+		     uint64_t iova, unsigned n)
+{
+	if (shadow) {
+		if (n >= BULK && !F(differ)(x, grant, guest, shadow, n))
+			return;
+	} else {
+		unsigned i = 0;
+		int error;
+
+		while (i < n && !F(exact)(x, grant, sn_sh_load(&guest[i])))
+			i++;
+		if (i == n)
+			return;
+		if (n == SN_SH_SLOTS && F(large)(x, grant, guest, iova))
+			return;
+		shadow = sn_sync_slot(x->s, iova, SN_SH_SHIFT0, 0, &error);
+		if (!shadow) {
+			sn_sync_failed(x->s, iova, iova + (uint64_t)n * 4096 - 1, error);
+			return;
+		}
+	}
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t raw = sn_sh_load(&guest[i]), want = F(expect)(x, grant, raw);
+
+		if (!want && raw)
+			want = F(exact)(x, grant, raw);
+		if (((want ^ shadow[i]) & STEP_SAME) &&
+		    !F(page)(x, &shadow[i], iova + i * 4096ull, want)) {
+			F(put_off)(x, iova + i * 4096ull, iova + n * 4096ull - 1);
+			return;
+		}
+	}
+}
+
+/* first..last below one pair of tables; `shadow` is NULL where there is none. */
+static void F(tables)(struct step *x, unsigned level, unsigned grant, const uint64_t *guest,
+		      uint64_t *shadow, uint64_t base, uint64_t first, uint64_t last)
+{
+	unsigned shift = SN_SH_SHIFT0 + SN_SH_BITS * level;
+	unsigned i = (unsigned)((first - base) >> shift);
+	unsigned i_last = (unsigned)((last - base) >> shift);
+
+	if (level == 0) {
+		F(pages)(x, grant, guest + i, shadow ? shadow + i : NULL,
+			 base + ((uint64_t)i << shift), i_last - i + 1);
+		return;
+	}
+	for (; i <= i_last && !x->rest; i++) {
+		uint64_t raw = sn_sh_load(&guest[i]), mine = shadow ? shadow[i] : 0;
+		uint64_t slot = base + ((uint64_t)i << shift), slot_last = slot + sn_mask(shift);
+		uint64_t from = first > slot ? first : slot, to = last < slot_last ? last : slot_last;
+		const uint64_t *lower = NULL;
+		struct sn_entry e;
+
+		if (!raw && !mine)
+			continue;
+		e = F(decode)(x->pt, 0, level, raw);
+		if (e.early || e.late) {
+			if (mine)
+				F(put_off)(x, from, to);
+			continue;
+		}
+		if (e.kind == SN_ENTRY_TABLE)
+			lower = F(table)(x, e.addr);
+		if (lower && (!mine || sn_sh_is_table(mine, shift)))
+			F(tables)(x, level - 1, grant & e.grant, lower,
+				  mine ? sn_sh_table(mine) : NULL, slot, from, to);
+		else
+			F(put_off)(x, from, to);
+	}
+}
+
+/*
+ * The shadow's table at the level of the guest's root; NULL if there is none
+ * yet. False: the two do not fit together.
+ */
+static bool F(align)(struct sn_sync *s, unsigned top, uint64_t **shadow)
+{
+	unsigned want = SN_SH_SHIFT0 + SN_SH_BITS * top;
+	unsigned shift = s->tree->root & SN_SH_ROOT_SHIFT;
+	int error;
+
+	*shadow = NULL;
+	if (sn_tree_is_empty(s->tree))
+		return true;
+	if (shift > want || (shift < want && !sn_sync_slot(s, 0, want, 0, &error)))
+		return false;
+	*shadow = sn_sh_table(s->tree->root);
+	return true;
+}
+
+void SN_CAT(sn_sync, FMT)(struct sn_sync *s, uint64_t first, uint64_t last)
+{
+	const struct sn_pt *pt = &s->space->stages.pt[0];
+	uint64_t reach = F(reach)(pt), at = first;
+	unsigned grant = SN_GRANT_ALL;
+	struct step x;
+
+	x.s = s;
+	x.pt = pt;
+	x.map = sn_deref(&s->space->vm->memory.map);
+	x.hot_first = x.map->hot.first;
+	x.hot_host = x.map->hot.host;
+	x.hot_size = x.map->hot.flags & SNEST_REGION_READONLY ? 0 : x.map->hot_size;
+	while (at <= last && at <= reach) {
+		uint64_t to = last < reach ? last : reach, *shadow;
+		const uint64_t *guest = F(table)(&x, pt->root[0]);
+
+		if (!guest || !F(align)(s, pt->top[0], &shadow))
+			break;
+		x.open = x.rest = s->disturbed = false;
+		F(tables)(&x, pt->top[0], grant, guest, shadow, 0, at, to);
+		F(close_run)(&x);
+		at = to + 1;
+		if (x.rest) {
+			sn_sync_general(s, x.rest_first, x.rest_last);
+			at = x.rest_last + 1;
+		}
+		if (!at)
+			return;
+	}
+	if (at <= last)
+		sn_sync_general(s, at, last);
+}
