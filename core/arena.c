@@ -49,7 +49,7 @@ int sn_arena_create(struct sn_arena **result)
 		return -ENOMEM;
 	arena = sn_je_mallocx(sizeof(*arena), flags_of(index));
 	if (!arena) {
-		struct sn_arena empty = { .index = index };
+		struct sn_arena empty = {.index = index};
 
 		sn_arena_destroy(&empty);
 		return -ENOMEM;

@@ -38,23 +38,23 @@ int sn_struct_in(void *dst, size_t known, const void *src, size_t src_size);
 int sn_struct_out(void *dst, size_t dst_size, const void *src, size_t known);
 
 /* dst and src point to the same structure type, which has a field `size`. */
-#define SN_STRUCT_IN(dst, src)                                                                   \
-	__extension__({                                                                          \
-		int sn_struct_ret_ = (src)->size < sizeof((src)->size) ?                         \
-					     -EINVAL :                                           \
-					     sn_struct_in((dst), sizeof(*(dst)), (src),          \
-							  (src)->size);                          \
-		if (!sn_struct_ret_)                                                             \
-			(dst)->size = sizeof(*(dst));                                            \
-		sn_struct_ret_;                                                                  \
+#define SN_STRUCT_IN(dst, src)                                                             \
+	__extension__({                                                                    \
+		int sn_struct_ret_ =                                                       \
+			(src)->size < sizeof((src)->size)                                  \
+				? -EINVAL                                                  \
+				: sn_struct_in((dst), sizeof(*(dst)), (src), (src)->size); \
+		if (!sn_struct_ret_)                                                       \
+			(dst)->size = sizeof(*(dst));                                      \
+		sn_struct_ret_;                                                            \
 	})
 
-#define SN_STRUCT_OUT(dst, src)                                                                  \
-	__extension__({                                                                          \
-		(src)->size = (dst)->size;                                                       \
-		(dst)->size < sizeof((dst)->size) ?                                              \
-			-EINVAL :                                                                \
-			sn_struct_out((dst), (dst)->size, (src), sizeof(*(src)));                \
+#define SN_STRUCT_OUT(dst, src)                                                     \
+	__extension__({                                                             \
+		(src)->size = (dst)->size;                                          \
+		(dst)->size < sizeof((dst)->size)                                   \
+			? -EINVAL                                                   \
+			: sn_struct_out((dst), (dst)->size, (src), sizeof(*(src))); \
 	})
 
 #endif

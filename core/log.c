@@ -10,12 +10,12 @@
 #include "core/vm.h"
 
 #define LINE_MAX_BYTES 256
-#define BURST 20u                   /* lines that may come at once */
-#define REFILL_NS 200000000ull      /* then one each 200 ms */
+#define BURST 20u              /* lines that may come at once */
+#define REFILL_NS 200000000ull /* then one each 200 ms */
 
 void sn_log_limit_init(struct sn_log_limit *limit)
 {
-	*limit = (struct sn_log_limit){ .tokens = BURST };
+	*limit = (struct sn_log_limit){.tokens = BURST};
 	pthread_mutex_init(&limit->lock, NULL);
 }
 
@@ -25,8 +25,8 @@ void sn_log_limit_fini(struct sn_log_limit *limit)
 }
 
 __attribute__((format(printf, 3, 0))) static void line(struct snest_vm *vm,
-						       enum snest_log_level level,
-						       const char *format, va_list args)
+                                                       enum snest_log_level level,
+                                                       const char *format, va_list args)
 {
 	char text[LINE_MAX_BYTES];
 

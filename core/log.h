@@ -23,8 +23,7 @@ struct sn_log_limit {
 void sn_log_limit_init(struct sn_log_limit *limit);
 void sn_log_limit_fini(struct sn_log_limit *limit);
 
-__attribute__((format(printf, 3, 4))) void sn_log(struct snest_vm *vm,
-                                                  enum snest_log_level level,
+__attribute__((format(printf, 3, 4))) void sn_log(struct snest_vm *vm, enum snest_log_level level,
                                                   const char *format, ...);
 __attribute__((format(printf, 3, 4))) void sn_log_guest(struct snest_vm *vm,
                                                         enum snest_log_level level,

@@ -13,7 +13,7 @@
 
 int sn_memory_init(struct sn_memory *memory, struct snest_vm *vm)
 {
-	*memory = (struct sn_memory){ .vm = vm };
+	*memory = (struct sn_memory){.vm = vm};
 	memory->map = sn_memory_map_alloc(vm, 0);
 	if (!memory->map)
 		return -ENOMEM;
@@ -59,10 +59,10 @@ static size_t word_size(uintptr_t at, size_t left)
 	return size;
 }
 
-#define COPY_WORD_IN(type)                                                      \
-	do {                                                                    \
+#define COPY_WORD_IN(type)                                                          \
+	do {                                                                        \
 		type word_ = __atomic_load_n((const type *)from, __ATOMIC_RELAXED); \
-		memcpy(buf, &word_, sizeof(word_));                             \
+		memcpy(buf, &word_, sizeof(word_));                                 \
 	} while (0)
 
 static void copy_in(char *buf, uintptr_t from, size_t length)
@@ -89,11 +89,11 @@ static void copy_in(char *buf, uintptr_t from, size_t length)
 	}
 }
 
-#define COPY_WORD_OUT(type)                                                     \
-	do {                                                                    \
-		type word_;                                                     \
-		memcpy(&word_, buf, sizeof(word_));                             \
-		__atomic_store_n((type *)to, word_, __ATOMIC_RELAXED);          \
+#define COPY_WORD_OUT(type)                                            \
+	do {                                                           \
+		type word_;                                            \
+		memcpy(&word_, buf, sizeof(word_));                    \
+		__atomic_store_n((type *)to, word_, __ATOMIC_RELAXED); \
 	} while (0)
 
 static void copy_out(uintptr_t to, const char *buf, size_t length)
@@ -121,8 +121,7 @@ static void copy_out(uintptr_t to, const char *buf, size_t length)
 }
 
 /* The region of addr, and in *length how much of the given length it holds. */
-static const struct sn_region *piece(const struct sn_memory_map *map, uint64_t addr,
-				     size_t *length)
+static const struct sn_region *piece(const struct sn_memory_map *map, uint64_t addr, size_t *length)
 {
 	const struct sn_region *region = sn_memory_find(map, addr);
 
@@ -156,8 +155,7 @@ int sn_memory_read(const struct sn_memory_map *map, uint64_t addr, void *buf, si
 	return 0;
 }
 
-int sn_memory_write(const struct sn_memory_map *map, uint64_t addr, const void *buf,
-		    size_t length)
+int sn_memory_write(const struct sn_memory_map *map, uint64_t addr, const void *buf, size_t length)
 {
 	const char *from = buf;
 

@@ -42,8 +42,8 @@ void sn_memory_map_free(struct sn_memory_map *map)
 }
 
 int sn_memory_edit_begin(struct sn_memory_edit *edit, struct snest_vm *vm,
-			 const struct sn_memory_map *old, const struct snest_memory_op *ops,
-			 size_t count)
+                         const struct sn_memory_map *old, const struct snest_memory_op *ops,
+                         size_t count)
 {
 	const size_t most = SNEST_MEMORY_REGIONS_MAX + 2;
 	size_t capacity = old->count;
@@ -53,7 +53,7 @@ int sn_memory_edit_begin(struct sn_memory_edit *edit, struct snest_vm *vm,
 	if (capacity > most)
 		capacity = most;
 
-	*edit = (struct sn_memory_edit){ .vm = vm };
+	*edit = (struct sn_memory_edit){.vm = vm};
 	edit->map = sn_memory_map_alloc(vm, capacity);
 	if (!edit->map)
 		return -ENOMEM;
@@ -79,8 +79,7 @@ struct sn_memory_map *sn_memory_edit_finish(struct sn_memory_edit *edit)
 	struct sn_memory_map *map = edit->map;
 	size_t tail = map->capacity - edit->high;
 
-	memmove(&map->region[edit->low], &map->region[edit->high],
-		tail * sizeof(map->region[0]));
+	memmove(&map->region[edit->low], &map->region[edit->high], tail * sizeof(map->region[0]));
 	map->count = edit->low + tail;
 	for (size_t i = 0; i < map->count; i++) {
 		const struct sn_region *region = &map->region[i];
@@ -290,8 +289,8 @@ int sn_memory_edit_apply(struct sn_memory_edit *edit, const struct snest_memory_
 	case SNEST_MEMORY_REPLACE:
 		ret = op->flags ? -EINVAL : import_region(&op->region, &region);
 		if (!ret)
-			ret = op->kind == SNEST_MEMORY_ADD ? add(edit, &region) :
-							     replace(edit, &region);
+			ret = op->kind == SNEST_MEMORY_ADD ? add(edit, &region)
+			                                   : replace(edit, &region);
 		break;
 	case SNEST_MEMORY_REMOVE:
 		if (op->flags || !range_ok(op->first, op->last))

@@ -15,15 +15,15 @@
 struct sn_memory_edit {
 	struct snest_vm *vm;
 	struct sn_memory_map *map;
-	size_t low;  /* regions before the gap */
-	size_t high; /* index of the first region after it */
+	size_t low;                 /* regions before the gap */
+	size_t high;                /* index of the first region after it */
 	struct sn_accessors *fresh; /* made by this edit */
 };
 
 /* Makes room for `count` operations on a copy of `old`. 0 or -ENOMEM. */
 int sn_memory_edit_begin(struct sn_memory_edit *edit, struct snest_vm *vm,
-			 const struct sn_memory_map *old, const struct snest_memory_op *ops,
-			 size_t count);
+                         const struct sn_memory_map *old, const struct snest_memory_op *ops,
+                         size_t count);
 
 /* Applies one operation. On failure the edit is only good for sn_memory_edit_drop. */
 int sn_memory_edit_apply(struct sn_memory_edit *edit, const struct snest_memory_op *op);

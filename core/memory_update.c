@@ -75,15 +75,15 @@ static void take(struct taken *taken, uint64_t first, uint64_t last)
 /* Everything that held with `old` holds with `new`; more may. */
 static bool still_holds(const struct sn_region *old, const struct sn_region *new)
 {
-	return new->host == old->host && new->direct == old->direct &&
-	       new->mapping == old->mapping && new->accessors == old->accessors &&
+	return new->host == old->host &&new->direct == old->direct &&new->mapping ==
+	               old->mapping &&new->accessors == old->accessors &&
 	       !(new->flags & ~old->flags);
 }
 
 static void tell_listeners(struct sn_memory *memory, const struct sn_memory_map *old,
-			   const struct sn_memory_map *new)
+                           const struct sn_memory_map *new)
 {
-	struct taken taken = { .memory = memory, .old = old };
+	struct taken taken = {.memory = memory, .old = old};
 	const struct sn_region *n = new->region, *beyond = new->region + new->count;
 
 	for (const struct sn_region *o = old->region; o < old->region + old->count; o++) {
@@ -153,8 +153,8 @@ static void retire_unmarked(struct sn_memory_map *old, uint64_t mark)
 
 /* Sorts accessors into those that stay and those that go. Before `new` is published. */
 static void retire_accessors(struct snest_vm *vm, struct sn_memory_map *old,
-			     const struct sn_memory_map *new, struct sn_accessors *fresh,
-			     uint64_t mark)
+                             const struct sn_memory_map *new, struct sn_accessors *fresh,
+                             uint64_t mark)
 {
 	for (size_t i = 0; i < new->count; i++) {
 		struct sn_accessors *accessors = accessors_of(&new->region[i]);
@@ -198,7 +198,7 @@ void sn_memory_fini(struct sn_memory *memory)
 /* ---- A change --------------------------------------------------------- */
 
 static void publish(struct sn_memory *memory, struct sn_memory_edit *edit, snest_done_fn done,
-		    void *opaque)
+                    void *opaque)
 {
 	struct sn_memory_map *old = memory->map;
 	struct sn_memory_map *new = sn_memory_edit_finish(edit);
@@ -222,7 +222,7 @@ static void publish(struct sn_memory *memory, struct sn_memory_edit *edit, snest
 }
 
 int snest_memory_update(struct snest_vm *vm, const struct snest_memory_op *ops, size_t count,
-			size_t *failed, snest_done_fn done, void *opaque)
+                        size_t *failed, snest_done_fn done, void *opaque)
 {
 	struct sn_memory *memory = &vm->memory;
 	struct sn_memory_edit edit;
@@ -266,9 +266,9 @@ static int update_one(struct snest_vm *vm, const struct snest_memory_op *op)
  * operation, so it is brought to our size before it is put there.
  */
 static int update_region(struct snest_vm *vm, enum snest_memory_op_kind kind,
-			 const struct snest_region *region)
+                         const struct snest_region *region)
 {
-	struct snest_memory_op op = { .kind = kind };
+	struct snest_memory_op op = {.kind = kind};
 	int ret = SN_STRUCT_IN(&op.region, region);
 
 	return ret ? ret : update_one(vm, &op);

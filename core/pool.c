@@ -22,7 +22,7 @@
 
 void sn_pool_init(struct sn_pool *pool, struct snest_vm *vm, uint64_t bytes_max)
 {
-	*pool = (struct sn_pool){ .vm = vm, .bytes_max = bytes_max };
+	*pool = (struct sn_pool){.vm = vm, .bytes_max = bytes_max};
 	pthread_mutex_init(&pool->lock, NULL);
 }
 

@@ -65,7 +65,7 @@ int sn_reclaim_init(struct sn_reclaim *reclaim)
 	sigset_t all, old;
 	int ret;
 
-	*reclaim = (struct sn_reclaim){ .tail = &reclaim->head };
+	*reclaim = (struct sn_reclaim){.tail = &reclaim->head};
 	pthread_mutex_init(&reclaim->lock, NULL);
 	pthread_cond_init(&reclaim->wake, NULL);
 	pthread_cond_init(&reclaim->idle, NULL);
@@ -103,7 +103,7 @@ void sn_reclaim_fini(struct sn_reclaim *reclaim)
 }
 
 void sn_reclaim_defer(struct sn_reclaim *reclaim, struct sn_reclaim_node *node,
-		      void (*run)(struct sn_reclaim_node *node))
+                      void (*run)(struct sn_reclaim_node *node))
 {
 	bool wake;
 

@@ -101,7 +101,7 @@ void sn_vm_free(struct snest_vm *vm, void *ptr, size_t size)
 
 static int import_config(const struct snest_vm_config *user, struct snest_vm *vm)
 {
-	struct snest_vm_config config = { .size = sizeof(config) };
+	struct snest_vm_config config = {.size = sizeof(config)};
 	int ret = user ? SN_STRUCT_IN(&config, user) : 0;
 
 	if (!ret)
@@ -121,7 +121,7 @@ static int import_config(const struct snest_vm_config *user, struct snest_vm *vm
  */
 int snest_vm_create(const struct snest_vm_config *config, struct snest_vm **result)
 {
-	struct snest_vm seed = { .object_bytes = 0 };
+	struct snest_vm seed = {.object_bytes = 0};
 	struct snest_vm *vm;
 	int ret = import_config(config, &seed);
 
@@ -164,7 +164,7 @@ no_vm:
 
 void snest_vm_destroy(struct snest_vm *vm)
 {
-	struct snest_vm seed = { .object_bytes = 0 };
+	struct snest_vm seed = {.object_bytes = 0};
 
 	if (!vm)
 		return;

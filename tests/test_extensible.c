@@ -25,7 +25,7 @@ struct newer {
 
 static void in_same(void **state)
 {
-	struct shape src = { sizeof(src), 1, 2 }, dst;
+	struct shape src = {sizeof(src), 1, 2}, dst;
 
 	(void)state;
 	assert_int_equal(SN_STRUCT_IN(&dst, &src), 0);
@@ -34,7 +34,7 @@ static void in_same(void **state)
 
 static void in_older(void **state)
 {
-	struct shape src = { 8, 1, 2 }, dst;
+	struct shape src = {8, 1, 2}, dst;
 
 	(void)state;
 	memset(&dst, 0xff, sizeof(dst));
@@ -46,7 +46,7 @@ static void in_older(void **state)
 
 static void in_newer(void **state)
 {
-	struct newer src = { { sizeof(src), 1, 2 }, 0 };
+	struct newer src = {{sizeof(src), 1, 2}, 0};
 	struct shape dst;
 
 	(void)state;
@@ -58,8 +58,8 @@ static void in_newer(void **state)
 
 static void in_newer_every_tail_byte(void **state)
 {
-	struct newer src = { { sizeof(src), 1, 2 }, 0 };
-	struct shape dst = { 0, 7, 7 };
+	struct newer src = {{sizeof(src), 1, 2}, 0};
+	struct shape dst = {0, 7, 7};
 
 	(void)state;
 	for (unsigned bit = 0; bit < 64; bit++) {
@@ -71,7 +71,7 @@ static void in_newer_every_tail_byte(void **state)
 
 static void in_garbage_size(void **state)
 {
-	struct shape src = { 0, 1, 2 }, dst = { 0, 7, 7 };
+	struct shape src = {0, 1, 2}, dst = {0, 7, 7};
 
 	(void)state;
 	for (uint32_t size = 0; size < sizeof(src.size); size++) {
@@ -86,7 +86,7 @@ static void in_garbage_size(void **state)
 
 static void out_older(void **state)
 {
-	struct shape dst = { 8, 0, 7 }, src = { 0, 1, 2 };
+	struct shape dst = {8, 0, 7}, src = {0, 1, 2};
 
 	(void)state;
 	assert_int_equal(SN_STRUCT_OUT(&dst, &src), 0);
@@ -97,8 +97,8 @@ static void out_older(void **state)
 
 static void out_newer(void **state)
 {
-	struct newer dst = { { sizeof(dst), 0, 0 }, 0 };
-	struct shape src = { 0, 1, 2 };
+	struct newer dst = {{sizeof(dst), 0, 0}, 0};
+	struct shape src = {0, 1, 2};
 
 	(void)state;
 	assert_int_equal(SN_STRUCT_OUT(&dst.shape, &src), 0);
@@ -111,12 +111,9 @@ static void out_newer(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(in_same),
-		cmocka_unit_test(in_older),
-		cmocka_unit_test(in_newer),
-		cmocka_unit_test(in_newer_every_tail_byte),
-		cmocka_unit_test(in_garbage_size),
-		cmocka_unit_test(out_older),
+		cmocka_unit_test(in_same),         cmocka_unit_test(in_older),
+		cmocka_unit_test(in_newer),        cmocka_unit_test(in_newer_every_tail_byte),
+		cmocka_unit_test(in_garbage_size), cmocka_unit_test(out_older),
 		cmocka_unit_test(out_newer),
 	};
 

@@ -25,8 +25,9 @@
 /* Looks up by name, as any other library in the process would. */
 static void names_are_libc(void **state)
 {
-	static const char *const names[] = { "malloc", "calloc", "realloc", "free",
-		"aligned_alloc", "posix_memalign", "memalign", "malloc_usable_size" };
+	static const char *const names[] = {
+		"malloc",        "calloc",         "realloc",  "free",
+		"aligned_alloc", "posix_memalign", "memalign", "malloc_usable_size"};
 	Dl_info libc, found;
 
 	(void)state;
@@ -68,7 +69,7 @@ static void counters_move(void **state)
 static void arena_is_separate(void **state)
 {
 #ifdef SNEST_JEMALLOC
-	struct snest_vm_stats stats = { .size = sizeof(stats) };
+	struct snest_vm_stats stats = {.size = sizeof(stats)};
 	struct mallinfo2 before, after;
 	struct snest_vm *vm;
 	void *page;

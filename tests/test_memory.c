@@ -2,7 +2,7 @@
 /*
  * The guest memory map against brute force: the model is an array with one
  * element a page, and operations on it are loops over pages. Also: errors that
- * change nothing, listeners, completion, readers while the map changes.
+ * change nothing, and listeners.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -11,7 +11,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include <cmocka.h>
 
 #include "core/vm.h"
@@ -21,15 +20,17 @@
 
 /* ---- The model -------------------------------------------------------- */
 
-enum { PAGES = 96 };
+enum {
+	PAGES = 96
+};
 
 struct model_page {
 	bool present;
 	uint32_t flags;
-	uint64_t host;       /* of this page */
-	char *mapping;       /* of this page, or NULL */
-	const void *opaque;  /* of the accessors, or NULL */
-	uint64_t accessors;  /* which import of accessors, 0: none */
+	uint64_t host;      /* of this page */
+	char *mapping;      /* of this page, or NULL */
+	const void *opaque; /* of the accessors, or NULL */
+	uint64_t accessors; /* which import of accessors, 0: none */
 };
 
 struct model {
@@ -93,7 +94,7 @@ static bool model_taken(const struct model_page *old, const struct model_page *n
 static void check_page(struct snest_vm *vm, const struct model_page *page, uint64_t addr)
 {
 	const struct sn_region *found;
-	struct sn_region region = { .first = 0 };
+	struct sn_region region = {.first = 0};
 
 	/* A failed assertion must not leave the section open. */
 	snest_read_begin();
@@ -121,7 +122,7 @@ static void check_page(struct snest_vm *vm, const struct model_page *page, uint6
 static void check_all(struct snest_vm *vm, const struct model *model)
 {
 	struct sn_memory_map *map = vm->memory.map;
-	struct model_page none = { .present = false };
+	struct model_page none = {.present = false};
 
 	for (uint64_t i = 0; i < PAGES; i++) {
 		check_page(vm, &model->page[i], i * PAGE);
@@ -153,14 +154,14 @@ struct fixture {
 };
 
 static void hear(struct sn_memory_listener *listener, uint64_t first, uint64_t last,
-		 const struct sn_memory_map *old)
+                 const struct sn_memory_map *old)
 {
 	struct fixture *f =
 		(struct fixture *)((char *)listener - offsetof(struct fixture, listener));
 
 	/* A failed assertion would leave by longjmp, with the map's lock held. */
 	if (f->heard_count < PAGES)
-		f->heard[f->heard_count] = (struct heard){ first, last };
+		f->heard[f->heard_count] = (struct heard){first, last};
 	f->heard_count++;
 	f->sequence_was_odd &= sn_memory_seq(&f->vm->memory) & 1;
 	f->map_was_new &= f->vm->memory.map != f->map_before && old == f->map_before;
@@ -176,7 +177,7 @@ static void deafen(struct fixture *f)
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	struct snest_vm_config config = { .size = sizeof(config) };
+	struct snest_vm_config config = {.size = sizeof(config)};
 
 	if (!f)
 		return -1;
@@ -275,9 +276,12 @@ static struct snest_memory_op random_op(uint64_t *seed)
 
 static void random_changes(void **state)
 {
-	enum { ROUNDS = 3000, MOST = 6 };
+	enum {
+		ROUNDS = 3000,
+		MOST = 6
+	};
 	struct fixture *f = *state;
-	struct model model = { .imports = 0 }, next, before;
+	struct model model = {.imports = 0}, next, before;
 	struct snest_memory_op ops[MOST];
 	uint64_t seed = 7;
 	unsigned good = 0;
@@ -350,30 +354,30 @@ static void bad_regions(void **state)
 		struct snest_region region;
 		int ret;
 	} cases[] = {
-		{ plain(4096, 4095, 0), -EINVAL },           /* empty */
-		{ plain(8192, 4095, 0), -EINVAL },           /* wrapping */
-		{ plain(UINT64_MAX - 4095, 0, 0), -EINVAL }, /* wrapping */
-		{ plain(0, 0, 0), -EINVAL },
-		{ plain(0, 4094, 0), -EINVAL },
-		{ plain(1, 4095, 0), -EINVAL },
-		{ plain(2048, 4095, 0), -EINVAL },
-		{ plain(0, 4095, 1), -EINVAL },
-		{ plain(0, 4095, 2048), -EINVAL },
-		{ plain(0, UINT64_MAX, 0), -EINVAL },
-		{ plain(gpa_limit, gpa_limit + 4095, 0), -EINVAL },
-		{ plain(gpa_limit - 4096, gpa_limit + 4095, 0), -EINVAL },
-		{ plain(0, 4095, host_limit), -EINVAL },
-		{ plain(0, 8191, host_limit - 4096), -EINVAL },
-		{ plain(0, 4095, UINT64_MAX - 4095), -EINVAL },
-		{ plain(0, gpa_limit - 1, 0), -EINVAL }, /* more than hosts have */
-		{ plain(gpa_limit - 4096, gpa_limit - 1, host_limit - 4096), 0 },
-		{ plain(0, host_limit - 1, 0), 0 },
+		{plain(4096, 4095, 0), -EINVAL},           /* empty */
+		{plain(8192, 4095, 0), -EINVAL},           /* wrapping */
+		{plain(UINT64_MAX - 4095, 0, 0), -EINVAL}, /* wrapping */
+		{plain(0, 0, 0), -EINVAL},
+		{plain(0, 4094, 0), -EINVAL},
+		{plain(1, 4095, 0), -EINVAL},
+		{plain(2048, 4095, 0), -EINVAL},
+		{plain(0, 4095, 1), -EINVAL},
+		{plain(0, 4095, 2048), -EINVAL},
+		{plain(0, UINT64_MAX, 0), -EINVAL},
+		{plain(gpa_limit, gpa_limit + 4095, 0), -EINVAL},
+		{plain(gpa_limit - 4096, gpa_limit + 4095, 0), -EINVAL},
+		{plain(0, 4095, host_limit), -EINVAL},
+		{plain(0, 8191, host_limit - 4096), -EINVAL},
+		{plain(0, 4095, UINT64_MAX - 4095), -EINVAL},
+		{plain(0, gpa_limit - 1, 0), -EINVAL}, /* more than hosts have */
+		{plain(gpa_limit - 4096, gpa_limit - 1, host_limit - 4096), 0},
+		{plain(0, host_limit - 1, 0), 0},
 	};
 	struct {
 		struct snest_region region;
 		uint64_t tail;
-	} newer = { plain(gpa_limit / 2, gpa_limit / 2 + 4095, 0), 1 };
-	struct snest_memory_op op = { .kind = (enum snest_memory_op_kind)99 };
+	} newer = {plain(gpa_limit / 2, gpa_limit / 2 + 4095, 0), 1};
+	struct snest_memory_op op = {.kind = (enum snest_memory_op_kind)99};
 	struct snest_region region = newer.region;
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
@@ -437,9 +441,9 @@ static void failed_names_the_operation(void **state)
 {
 	struct fixture *f = *state;
 	struct snest_memory_op ops[3] = {
-		{ .kind = SNEST_MEMORY_ADD, .region = plain(0, 4095, 0) },
-		{ .kind = SNEST_MEMORY_ADD, .region = plain(8192, 12287, 0) },
-		{ .kind = SNEST_MEMORY_ADD, .region = plain(4096, 12287, 0) },
+		{.kind = SNEST_MEMORY_ADD, .region = plain(0, 4095, 0)},
+		{.kind = SNEST_MEMORY_ADD, .region = plain(8192, 12287, 0)},
+		{.kind = SNEST_MEMORY_ADD, .region = plain(4096, 12287, 0)},
 	};
 	size_t failed = 99;
 
@@ -470,8 +474,8 @@ static void batch_that_changes_nothing_tells_nobody(void **state)
 {
 	struct fixture *f = *state;
 	struct snest_memory_op ops[2] = {
-		{ .kind = SNEST_MEMORY_REMOVE, .first = 0, .last = 65535 },
-		{ .kind = SNEST_MEMORY_ADD, .region = plain(0, 65535, 1 << 20) },
+		{.kind = SNEST_MEMORY_REMOVE, .first = 0, .last = 65535},
+		{.kind = SNEST_MEMORY_ADD, .region = plain(0, 65535, 1 << 20)},
 	};
 
 	assert_int_equal(snest_memory_add(f->vm, &ops[1].region), 0);
@@ -493,121 +497,18 @@ static void protect_cuts_only_where_needed(void **state)
 	assert_int_equal(snest_memory_add(f->vm, &region), 0);
 	assert_int_equal(snest_memory_protect(f->vm, 4 * PAGE, 5 * PAGE - 1, 0), 0);
 	assert_int_equal(f->vm->memory.map->count, 1);
-	assert_int_equal(
-		snest_memory_protect(f->vm, 4 * PAGE, 5 * PAGE - 1, SNEST_REGION_READONLY), 0);
+	assert_int_equal(snest_memory_protect(f->vm, 4 * PAGE, 5 * PAGE - 1, SNEST_REGION_READONLY),
+	                 0);
 	assert_int_equal(f->vm->memory.map->count, 3);
-}
-
-/* ---- Copies ----------------------------------------------------------- */
-
-static int read_accessor(void *opaque, uint64_t addr, void *buf, size_t length)
-{
-	for (size_t i = 0; i < length; i++)
-		((unsigned char *)buf)[i] = (unsigned char)(addr + i);
-	return opaque ? 0 : -EIO;
-}
-
-static uint64_t written_addr;
-static size_t written_length;
-
-static int write_accessor(void *opaque, uint64_t addr, const void *buf, size_t length)
-{
-	(void)opaque;
-	(void)buf;
-	written_addr = addr;
-	written_length = length;
-	return 0;
-}
-
-static void copies_cross_regions(void **state)
-{
-	enum { SIZE = 3 * 4096 };
-	struct fixture *f = *state;
-	unsigned char *ram = aligned_alloc(4096, SIZE), *expected = malloc(SIZE);
-	unsigned char *buf = malloc(SIZE);
-	uint64_t seed = 3;
-
-	assert_true(ram && expected && buf);
-	/* Backwards in host memory, so that a copy that forgets to switch region shows. */
-	for (unsigned i = 0; i < 3; i++) {
-		struct snest_region region = plain(i * PAGE, i * PAGE + PAGE - 1, 0);
-
-		region.mapping = ram + (2 - i) * PAGE;
-		assert_int_equal(snest_memory_add(f->vm, &region), 0);
-	}
-	for (unsigned i = 0; i < SIZE; i++) {
-		expected[i] = (unsigned char)next_random(&seed);
-		ram[(2 - i / PAGE) * PAGE + i % PAGE] = expected[i];
-	}
-	for (unsigned round = 0; round < 2000; round++) {
-		size_t first = next_random(&seed) % SIZE;
-		size_t length = next_random(&seed) % (round % 2 ? 40 : SIZE);
-		size_t fits = length < SIZE - first ? length : SIZE - first;
-
-		memset(buf, 0, SIZE);
-		assert_int_equal(snest_guest_read(f->vm, first, buf, length),
-				 fits == length ? 0 : -EFAULT);
-		assert_memory_equal(buf, expected + first, fits);
-		for (size_t i = 0; i < fits; i++)
-			buf[i] = expected[first + i] = (unsigned char)next_random(&seed);
-		assert_int_equal(snest_guest_write(f->vm, first, buf, fits), 0);
-	}
-	for (unsigned i = 0; i < SIZE; i++)
-		assert_int_equal(ram[(2 - i / PAGE) * PAGE + i % PAGE], expected[i]);
-	assert_int_equal(snest_guest_read(f->vm, UINT64_MAX, buf, 2), -EFAULT);
-	assert_int_equal(snest_guest_read(f->vm, 0, buf, SIZE_MAX), -EFAULT);
-	free(ram);
-	free(expected);
-	free(buf);
-}
-
-static void copies_respect_rights(void **state)
-{
-	struct fixture *f = *state;
-	static char page[8192] __attribute__((aligned(4096)));
-	struct snest_region region = plain(0, 4095, 0);
-	char byte = 1;
-
-	region.mapping = page;
-	region.flags = SNEST_REGION_READONLY;
-	assert_int_equal(snest_memory_add(f->vm, &region), 0);
-	assert_int_equal(snest_guest_read(f->vm, 4095, &byte, 1), 0);
-	assert_int_equal(snest_guest_write(f->vm, 4095, &byte, 1), -EFAULT);
-	assert_int_equal(snest_guest_write(f->vm, 4095, &byte, 0), 0);
-	region = plain(4096, 8191, 0); /* neither mapping nor accessors */
-	assert_int_equal(snest_memory_add(f->vm, &region), 0);
-	assert_int_equal(snest_guest_read(f->vm, 4096, &byte, 1), -EFAULT);
-	assert_int_equal(snest_guest_write(f->vm, 4096, &byte, 1), -EFAULT);
-}
-
-static void copies_through_accessors(void **state)
-{
-	struct fixture *f = *state;
-	struct snest_accessors accessors = { .read = read_accessor, .opaque = f };
-	struct snest_region region = plain(PAGE, 3 * PAGE - 1, 0);
-	unsigned char buf[16];
-
-	region.accessors = &accessors;
-	assert_int_equal(snest_memory_add(f->vm, &region), 0);
-	memset(&accessors, 0, sizeof(accessors)); /* it was copied */
-	assert_int_equal(snest_guest_read(f->vm, PAGE + 5, buf, sizeof(buf)), 0);
-	for (unsigned i = 0; i < sizeof(buf); i++)
-		assert_int_equal(buf[i], (PAGE + 5 + i) & 0xff);
-	assert_int_equal(snest_guest_write(f->vm, PAGE + 5, buf, sizeof(buf)), -EFAULT);
-
-	accessors = (struct snest_accessors){ .read = read_accessor, .write = write_accessor };
-	assert_int_equal(snest_memory_replace(f->vm, &region), 0);
-	assert_int_equal(snest_guest_read(f->vm, PAGE, buf, 1), -EFAULT); /* it refuses */
-	assert_int_equal(snest_guest_write(f->vm, PAGE + 8, buf, 9), 0);
-	assert_int_equal(written_addr, PAGE + 8);
-	assert_int_equal(written_length, 9);
 }
 
 /* ---- Size ------------------------------------------------------------- */
 
 static void most_regions(void **state)
 {
-	enum { MOST = SNEST_MEMORY_REGIONS_MAX };
+	enum {
+		MOST = SNEST_MEMORY_REGIONS_MAX
+	};
 	struct fixture *f = *state;
 	struct snest_memory_op *ops = calloc(MOST, sizeof(*ops));
 	struct snest_region more = plain(1ull << 40, (1ull << 40) + 4095, 0);
@@ -655,15 +556,15 @@ static void most_regions(void **state)
 static void every_allocation_fails(void **state)
 {
 	struct fixture *f = *state;
-	struct snest_accessors accessors = { .opaque = f };
-	struct model model = { .imports = 0 }, next;
+	struct snest_accessors accessors = {.opaque = f};
+	struct model model = {.imports = 0}, next;
 	struct snest_memory_op ops[6] = {
-		{ .kind = SNEST_MEMORY_REMOVE, .first = 2 * PAGE, .last = 3 * PAGE - 1 },
-		{ .kind = SNEST_MEMORY_ADD, .region = plain(2 * PAGE, 3 * PAGE - 1, 0) },
-		{ .kind = SNEST_MEMORY_REPLACE, .region = plain(5 * PAGE, 9 * PAGE - 1, 0) },
-		{ .kind = SNEST_MEMORY_REPLACE, .region = plain(5 * PAGE, 9 * PAGE - 1, 0) },
-		{ .kind = SNEST_MEMORY_ADD, .region = plain(20 * PAGE, 30 * PAGE - 1, 0) },
-		{ .kind = SNEST_MEMORY_PROTECT, .first = PAGE, .last = 25 * PAGE - 1, .flags = 1 },
+		{.kind = SNEST_MEMORY_REMOVE, .first = 2 * PAGE, .last = 3 * PAGE - 1},
+		{.kind = SNEST_MEMORY_ADD, .region = plain(2 * PAGE, 3 * PAGE - 1, 0)},
+		{.kind = SNEST_MEMORY_REPLACE, .region = plain(5 * PAGE, 9 * PAGE - 1, 0)},
+		{.kind = SNEST_MEMORY_REPLACE, .region = plain(5 * PAGE, 9 * PAGE - 1, 0)},
+		{.kind = SNEST_MEMORY_ADD, .region = plain(20 * PAGE, 30 * PAGE - 1, 0)},
+		{.kind = SNEST_MEMORY_PROTECT, .first = PAGE, .last = 25 * PAGE - 1, .flags = 1},
 	};
 	struct snest_memory_op start = {
 		.kind = SNEST_MEMORY_ADD,
@@ -703,7 +604,7 @@ static void every_allocation_fails(void **state)
 static void accessors_go_with_their_last_region(void **state)
 {
 	struct fixture *f = *state;
-	struct snest_accessors accessors = { .opaque = f };
+	struct snest_accessors accessors = {.opaque = f};
 	struct snest_region region = plain(0, 16 * PAGE - 1, 0);
 	uint64_t objects = f->fail.live_objects;
 
@@ -715,236 +616,6 @@ static void accessors_go_with_their_last_region(void **state)
 	assert_int_equal(f->fail.live_objects, objects + 1);
 	assert_int_equal(snest_memory_remove(f->vm, 5 * PAGE, 16 * PAGE - 1), 0);
 	assert_int_equal(f->fail.live_objects, objects);
-}
-
-/* ---- Readers while the map changes ------------------------------------ */
-
-struct reader {
-	pthread_t thread;
-	struct snest_vm *vm;
-	unsigned inside, leave, left; /* atomic */
-};
-
-static void *stay_inside(void *arg)
-{
-	struct reader *reader = arg;
-
-	snest_thread_register();
-	snest_read_begin();
-	__atomic_store_n(&reader->inside, 1, __ATOMIC_RELEASE);
-	while (!__atomic_load_n(&reader->leave, __ATOMIC_ACQUIRE))
-		usleep(100);
-	__atomic_store_n(&reader->left, 1, __ATOMIC_RELEASE);
-	snest_read_end();
-	snest_thread_unregister();
-	return NULL;
-}
-
-struct completion {
-	struct reader *reader;
-	unsigned calls; /* atomic */
-	bool reader_had_left;
-	int blocking_call;
-	struct snest_vm *vm;
-};
-
-static void complete(void *opaque)
-{
-	struct completion *completion = opaque;
-
-	completion->reader_had_left = __atomic_load_n(&completion->reader->left, __ATOMIC_ACQUIRE);
-	completion->blocking_call = snest_memory_remove(completion->vm, 0, 4095);
-	__atomic_add_fetch(&completion->calls, 1, __ATOMIC_RELEASE);
-}
-
-static void done_comes_after_readers(void **state)
-{
-	struct fixture *f = *state;
-	struct snest_memory_op ops[2] = {
-		{ .kind = SNEST_MEMORY_ADD, .region = plain(0, 4095, 0) },
-		{ .kind = SNEST_MEMORY_REMOVE, .last = 4095 },
-	};
-	struct reader reader = { .vm = f->vm };
-	struct completion completion = { .reader = &reader, .vm = f->vm };
-
-	assert_int_equal(snest_memory_update(f->vm, ops, 1, NULL, NULL, NULL), 0);
-	assert_int_equal(pthread_create(&reader.thread, NULL, stay_inside, &reader), 0);
-	while (!__atomic_load_n(&reader.inside, __ATOMIC_ACQUIRE))
-		usleep(100);
-	assert_int_equal(
-		snest_memory_update(f->vm, &ops[1], 1, NULL, complete, &completion), 0);
-	/* The change itself does not wait. */
-	assert_null(find(f, 0));
-	assert_int_equal(f->heard_count, 1);
-	usleep(30000);
-	assert_int_equal(__atomic_load_n(&completion.calls, __ATOMIC_ACQUIRE), 0);
-	__atomic_store_n(&reader.leave, 1, __ATOMIC_RELEASE);
-	snest_thread_offline();
-	pthread_join(reader.thread, NULL);
-	snest_thread_online();
-	sn_reclaim_barrier(&f->vm->reclaim);
-	assert_int_equal(completion.calls, 1);
-	assert_true(completion.reader_had_left);
-	assert_int_equal(completion.blocking_call, -EDEADLK);
-}
-
-static void blocking_call_waits_for_readers(void **state)
-{
-	struct fixture *f = *state;
-	struct snest_region region = plain(0, 4095, 0);
-	struct reader reader = { .vm = f->vm };
-	int ret;
-
-	assert_int_equal(snest_memory_add(f->vm, &region), 0);
-	assert_int_equal(pthread_create(&reader.thread, NULL, stay_inside, &reader), 0);
-	while (!__atomic_load_n(&reader.inside, __ATOMIC_ACQUIRE))
-		usleep(100);
-	__atomic_store_n(&reader.leave, 1, __ATOMIC_RELEASE);
-	assert_int_equal(snest_memory_remove(f->vm, 0, 4095), 0);
-	assert_int_equal(__atomic_load_n(&reader.left, __ATOMIC_ACQUIRE), 1);
-	pthread_join(reader.thread, NULL);
-#ifndef SNEST_RCU_QSBR
-	snest_read_begin();
-	ret = snest_memory_add(f->vm, &region);
-	snest_read_end();
-	assert_int_equal(ret, -EDEADLK);
-#else
-	(void)ret;
-#endif
-}
-
-/*
- * Region i leads to a page that says so in every word. After a removal has
- * returned the page is overwritten: a reader that still used it would see that,
- * and ThreadSanitizer would report it. Even regions change, odd ones stay.
- */
-enum { SLOTS = 8, WORDS = 512 };
-
-struct churn {
-	struct snest_vm *vm;
-	uint64_t *ram[SLOTS];
-	unsigned stop; /* atomic */
-};
-
-static void *use_memory(void *arg)
-{
-	struct churn *churn = arg;
-	uint64_t seed = (uintptr_t)&churn, hits = 0;
-
-	snest_thread_register();
-	while (!__atomic_load_n(&churn->stop, __ATOMIC_RELAXED)) {
-		for (unsigned i = 0; i < 50; i++) {
-			uint64_t slot = next_random(&seed) % SLOTS;
-			uint64_t addr = slot * PAGE + next_random(&seed) % WORDS * 8;
-			const struct sn_region *region;
-			uint64_t word;
-
-			snest_read_begin();
-			region = sn_memory_find(sn_deref(&churn->vm->memory.map), addr);
-			if (!region && slot % 2)
-				abort();
-			if (region) {
-				if (*(uint64_t *)(region->mapping + addr) != slot)
-					abort();
-				hits++;
-			}
-			snest_read_end();
-			if (!snest_guest_read(churn->vm, addr, &word, 8) && word != slot)
-				abort();
-		}
-		snest_thread_quiescent();
-	}
-	snest_thread_unregister();
-	return (void *)(uintptr_t)(hits != 0);
-}
-
-static void fill(uint64_t *page, uint64_t value)
-{
-	for (unsigned i = 0; i < WORDS; i++)
-		page[i] = value;
-}
-
-static void readers_while_changing(void **state)
-{
-	struct fixture *f = *state;
-	struct churn churn = { .vm = f->vm };
-	pthread_t thread[2];
-	uint64_t seed = 5;
-
-	for (uint64_t i = 0; i < SLOTS; i++) {
-		struct snest_region region = plain(i * PAGE, i * PAGE + PAGE - 1, 0);
-
-		region.mapping = churn.ram[i] = aligned_alloc(4096, 4096);
-		assert_non_null(region.mapping);
-		fill(churn.ram[i], i);
-		assert_int_equal(snest_memory_add(f->vm, &region), 0);
-	}
-	for (unsigned i = 0; i < 2; i++)
-		assert_int_equal(pthread_create(&thread[i], NULL, use_memory, &churn), 0);
-	for (unsigned round = 0; round < 200; round++) {
-		uint64_t i = next_random(&seed) % (SLOTS / 2) * 2;
-		struct snest_region region = plain(i * PAGE, i * PAGE + PAGE - 1, 0);
-
-		f->heard_count = 0;
-		assert_int_equal(snest_memory_remove(f->vm, region.first, region.last), 0);
-		assert_int_equal(f->heard_count, 1);
-		fill(churn.ram[i], ~i);
-		fill(churn.ram[i], i);
-		region.mapping = churn.ram[i];
-		assert_int_equal(snest_memory_add(f->vm, &region), 0);
-	}
-	__atomic_store_n(&churn.stop, 1, __ATOMIC_RELAXED);
-	snest_thread_offline();
-	for (unsigned i = 0; i < 2; i++) {
-		void *hits;
-
-		pthread_join(thread[i], &hits);
-		assert_non_null(hits);
-	}
-	snest_thread_online();
-	for (unsigned i = 0; i < SLOTS; i++)
-		free(churn.ram[i]);
-}
-
-struct changer {
-	pthread_t thread;
-	struct snest_vm *vm;
-	uint64_t slot;
-};
-
-static void *change_own_slot(void *arg)
-{
-	struct changer *changer = arg;
-	struct snest_region region = plain(changer->slot * PAGE, changer->slot * PAGE + 4095, 0);
-
-	snest_thread_register();
-	for (unsigned i = 0; i < 60; i++) {
-		if (snest_memory_add(changer->vm, &region) ||
-		    snest_memory_add(changer->vm, &region) != -EEXIST ||
-		    snest_memory_remove(changer->vm, region.first, region.last))
-			abort();
-	}
-	snest_thread_unregister();
-	return NULL;
-}
-
-static void many_changers(void **state)
-{
-	struct fixture *f = *state;
-	struct changer changer[4];
-
-	sn_memory_unlisten(&f->vm->memory, &f->listener);
-	for (unsigned i = 0; i < 4; i++) {
-		changer[i] = (struct changer){ .vm = f->vm, .slot = i };
-		assert_int_equal(
-			pthread_create(&changer[i].thread, NULL, change_own_slot, &changer[i]), 0);
-	}
-	snest_thread_offline();
-	for (unsigned i = 0; i < 4; i++)
-		pthread_join(changer[i].thread, NULL);
-	snest_thread_online();
-	assert_int_equal(f->vm->memory.changes, 480);
-	assert_int_equal(f->vm->memory.map->count, 0);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -959,17 +630,10 @@ int main(void)
 		TEST(hot_region_is_the_largest),
 		TEST(batch_that_changes_nothing_tells_nobody),
 		TEST(protect_cuts_only_where_needed),
-		TEST(copies_cross_regions),
-		TEST(copies_respect_rights),
-		TEST(copies_through_accessors),
 		TEST(most_regions),
 		TEST(every_allocation_fails),
 		TEST(accessors_go_with_their_last_region),
 		TEST(random_changes),
-		TEST(done_comes_after_readers),
-		TEST(blocking_call_waits_for_readers),
-		TEST(readers_while_changing),
-		TEST(many_changers),
 	};
 	int ret;
 

@@ -32,7 +32,7 @@ struct fixture {
 static struct fixture *make(uint64_t bytes_max)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	struct snest_vm_config config = { .size = sizeof(config), .table_bytes_max = bytes_max };
+	struct snest_vm_config config = {.size = sizeof(config), .table_bytes_max = bytes_max};
 
 	assert_non_null(f);
 	test_fail_init(&f->fail);
@@ -67,7 +67,10 @@ static uint64_t next_random(uint64_t *seed)
 
 static void random_against_model(void **state)
 {
-	enum { MOST = 1500, STEPS = 20000 };
+	enum {
+		MOST = 1500,
+		STEPS = 20000
+	};
 	struct fixture *f = make(0);
 	struct out *out = calloc(MOST, sizeof(*out));
 	uint64_t seed = 1, bytes = 0;
@@ -79,7 +82,7 @@ static void random_against_model(void **state)
 		bool grow = next_random(&seed) % 100 < (step / 2500 % 2 ? 35 : 65);
 
 		if (grow && count < MOST) {
-			struct out o = { .mark = (unsigned char)(1 + step % 255) };
+			struct out o = {.mark = (unsigned char)(1 + step % 255)};
 
 			o.lg2 = SN_POOL_MIN_LG2 + next_random(&seed) % SIZES;
 			o.page = sn_pool_alloc(f->pool, o.lg2, NULL);
@@ -258,8 +261,8 @@ static void *work(void *arg)
 {
 	struct worker *worker = arg;
 	uint64_t seed = worker->number;
-	char *page[32] = { NULL };
-	unsigned lg2[32] = { 0 };
+	char *page[32] = {NULL};
+	unsigned lg2[32] = {0};
 
 	for (unsigned step = 0; step < 4000; step++) {
 		unsigned i = (unsigned)(next_random(&seed) % 32);
@@ -294,7 +297,7 @@ static void threads(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < 3; i++) {
-		worker[i] = (struct worker){ .pool = f->pool, .number = i };
+		worker[i] = (struct worker){.pool = f->pool, .number = i};
 		assert_int_equal(pthread_create(&worker[i].thread, NULL, work, &worker[i]), 0);
 	}
 	for (unsigned i = 0; i < 3; i++)

@@ -88,7 +88,7 @@ static void *read_for_a_while(void *arg)
 
 static void start_reader(struct reader *reader)
 {
-	*reader = (struct reader){ .inside = 0 };
+	*reader = (struct reader){.inside = 0};
 	assert_int_equal(pthread_create(&reader->thread, NULL, read_for_a_while, reader), 0);
 	while (!__atomic_load_n(&reader->inside, __ATOMIC_ACQUIRE))
 		usleep(100);
@@ -97,7 +97,7 @@ static void start_reader(struct reader *reader)
 static void waits_for_readers(void **state)
 {
 	unsigned counter = 0;
-	struct item item = { .counter = &counter };
+	struct item item = {.counter = &counter};
 	struct reader reader;
 
 	start_reader(&reader);
@@ -137,7 +137,7 @@ static void batches(void **state)
 static void node_may_queue_itself(void **state)
 {
 	unsigned counter = 0;
-	struct item item = { .counter = &counter, .reclaim = *state, .again = 5 };
+	struct item item = {.counter = &counter, .reclaim = *state, .again = 5};
 
 	sn_reclaim_defer(*state, &item.node, count);
 	while (__atomic_load_n(&counter, __ATOMIC_RELAXED) < 6)
@@ -150,7 +150,7 @@ static void fini_runs_everything(void **state)
 {
 	struct sn_reclaim reclaim;
 	unsigned counter = 0;
-	struct item item = { .counter = &counter, .reclaim = &reclaim, .again = 20 };
+	struct item item = {.counter = &counter, .reclaim = &reclaim, .again = 20};
 
 	(void)state;
 	assert_int_equal(sn_reclaim_init(&reclaim), 0);
@@ -185,7 +185,7 @@ static void ask(struct sn_reclaim_node *node)
 
 static void knows_deadlock(void **state)
 {
-	struct suspect suspect = { .reclaim = *state };
+	struct suspect suspect = {.reclaim = *state};
 
 	assert_false(sn_reclaim_would_deadlock(*state));
 	sn_reclaim_defer(*state, &suspect.node, ask);
@@ -205,7 +205,7 @@ static void *barriers(void *arg)
 
 	sn_thread_register();
 	for (unsigned i = 0; i < 50; i++) {
-		struct item item = { .counter = &counter };
+		struct item item = {.counter = &counter};
 
 		sn_reclaim_defer(reclaim, &item.node, count);
 		sn_reclaim_barrier(reclaim);
@@ -278,7 +278,7 @@ static struct victim *make_victim(void)
 
 static void readers_keep_objects(void **state)
 {
-	struct victims victims = { .shared = make_victim() };
+	struct victims victims = {.shared = make_victim()};
 	pthread_t thread[2];
 
 	for (unsigned i = 0; i < 2; i++)

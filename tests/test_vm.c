@@ -29,8 +29,8 @@ static void defaults(void **state)
 
 static void two_vms_share_nothing(void **state)
 {
-	struct snest_vm_stats stats = { .size = sizeof(stats) };
-	struct snest_region region = { .size = sizeof(region), .last = 4095 };
+	struct snest_vm_stats stats = {.size = sizeof(stats)};
+	struct snest_region region = {.size = sizeof(region), .last = 4095};
 	struct snest_vm *a, *b;
 
 	(void)state;
@@ -49,9 +49,9 @@ static void bad_configurations(void **state)
 	struct {
 		struct snest_vm_config config;
 		uint64_t tail;
-	} newer = { .config.size = sizeof(newer) };
-	struct snest_stage stage = { .size = sizeof(stage), .format = 0x7fff };
-	struct snest_vm_config config = { .size = 0 };
+	} newer = {.config.size = sizeof(newer)};
+	struct snest_stage stage = {.size = sizeof(stage), .format = 0x7fff};
+	struct snest_vm_config config = {.size = 0};
 	struct snest_vm *vm = (struct snest_vm *)&stage;
 	struct test_fail fail;
 
@@ -87,7 +87,7 @@ static void older_caller(void **state)
 	struct {
 		size_t size;
 		const struct snest_hooks *hooks;
-	} older = { sizeof(older), NULL };
+	} older = {sizeof(older), NULL};
 	struct snest_vm_config *config = malloc(sizeof(older));
 	struct snest_vm *vm;
 
@@ -103,7 +103,7 @@ static void hooks_are_copied(void **state)
 {
 	struct test_fail fail;
 	struct snest_hooks *hooks = malloc(sizeof(*hooks));
-	struct snest_vm_config config = { .size = sizeof(config), .hooks = hooks };
+	struct snest_vm_config config = {.size = sizeof(config), .hooks = hooks};
 	struct snest_vm *vm;
 
 	(void)state;
@@ -120,9 +120,9 @@ static void hooks_are_copied(void **state)
 
 static void object_memory(void **state)
 {
-	struct snest_vm_stats before = { .size = sizeof(before) }, after = before;
+	struct snest_vm_stats before = {.size = sizeof(before)}, after = before;
 	struct test_fail fail;
-	struct snest_vm_config config = { .size = sizeof(config), .hooks = &fail.hooks };
+	struct snest_vm_config config = {.size = sizeof(config), .hooks = &fail.hooks};
 	struct snest_vm *vm;
 	char *ptr;
 
@@ -151,7 +151,7 @@ static void object_memory(void **state)
 static void every_allocation_fails(void **state)
 {
 	struct test_fail fail;
-	struct snest_vm_config config = { .size = sizeof(config), .hooks = &fail.hooks };
+	struct snest_vm_config config = {.size = sizeof(config), .hooks = &fail.hooks};
 	struct snest_vm *vm;
 	uint64_t n;
 
@@ -178,7 +178,7 @@ static void log_burst_is_limited(void **state)
 {
 	const uint64_t second = 1000000000;
 	struct test_fail fail;
-	struct snest_vm_config config = { .size = sizeof(config), .hooks = &fail.hooks };
+	struct snest_vm_config config = {.size = sizeof(config), .hooks = &fail.hooks};
 	struct snest_vm *vm;
 	uint64_t burst, before;
 
@@ -223,7 +223,7 @@ static void log_burst_is_limited(void **state)
 static void long_log_line_is_cut(void **state)
 {
 	struct test_fail fail;
-	struct snest_vm_config config = { .size = sizeof(config), .hooks = &fail.hooks };
+	struct snest_vm_config config = {.size = sizeof(config), .hooks = &fail.hooks};
 	struct snest_vm *vm;
 	char text[2000];
 
@@ -239,8 +239,8 @@ static void long_log_line_is_cut(void **state)
 
 static void statistics(void **state)
 {
-	struct snest_vm_stats stats = { .size = 0 };
-	struct snest_region region = { .size = sizeof(region), .last = 4095 };
+	struct snest_vm_stats stats = {.size = 0};
+	struct snest_region region = {.size = sizeof(region), .last = 4095};
 	struct snest_vm *vm;
 	void *page;
 
@@ -274,7 +274,7 @@ static void names(void **state)
 		assert_string_not_equal(snest_fault_reason_name(i), "unknown fault");
 		for (unsigned j = 0; j < i; j++)
 			assert_string_not_equal(snest_fault_reason_name(i),
-						snest_fault_reason_name(j));
+			                        snest_fault_reason_name(j));
 	}
 	assert_string_equal(snest_fault_reason_name(SNEST_FAULT_BLOCKED + 1), "unknown fault");
 	assert_string_equal(snest_fault_reason_name(UINT32_MAX), "unknown fault");

@@ -13,7 +13,8 @@
  *
  *   functions (static inline, pure unless said)
  *   <name>_prepare(pt, stage, why)      parameters -> struct sn_pt; 0 or -errno
- *   <name>_start(pt, in, &half)         input check: fault reason, or 0 and which root
+ *   <name>_start(pt, in, &half)         input check: fault reason, or 0; and which root (that of
+ *                                       a fault gives it its level)
  *   <name>_span(pt, i, &first, &last, &half) i-th interval of valid inputs, ascending; false: none
  *   <name>_shift(pt, half, level)       lowest bit of the index at a level
  *   <name>_index_bits(pt, half, level)  width of the index at a level (the root's may differ)
@@ -21,13 +22,15 @@
  *   <name>_deny(pt, grant, access)      fault reason if `grant` does not allow `access`
  *   <name>_deny_late(pt, grant, access, leaf) the same for what is checked after reserved bits
  *   <name>_rights(pt, grant, access)    what `grant` allows at the request's privilege
- *   <name>_touch(pt, raw, leaf, write)  raw as the IOMMU leaves it behind: accessed (dirty) set
+ *   <name>_touch(pt, raw, leaf, write)  raw as the IOMMU leaves it behind: accessed (dirty) set;
+ *                                       with _TOUCH_FIRST `write` says that the rights allow it
  *   <name>_touch_mode(pt)               SN_TOUCH_*: what a missing flag means
  *   <name>_attr(pt, level, raw)         SNEST_ATTR_* of a leaf
  *
  *   and to write
  *   <name>_leaf_sizes(pt, half, level)  bit n: a leaf of 2^n bytes may start at this level
- *   <name>_make_leaf(pt, half, level, lg2, addr, rights, attr, &raw)  0 or -EINVAL
+ *   <name>_make_leaf(pt, half, level, lg2, addr, rights, attr, &raw)  0 or -EINVAL;
+ *                                       flags that would fault when clear are set
  *   <name>_make_table(pt, half, level, next, addr)
  *
  * Levels count from 0, the level of the smallest pages. `half` is 1 for the
@@ -49,10 +52,9 @@
 #define SN_GRANT_READ 0x1u
 #define SN_GRANT_WRITE 0x2u
 #define SN_GRANT_EXEC 0x4u /* unprivileged execution, or all execution */
-#define SN_GRANT_USER 0x8u /* unprivileged access */
+#define SN_GRANT_USER 0x8u /* unprivileged access; who else may enter is the format's to say */
 #define SN_GRANT_PRIV_EXEC 0x10u
-#define SN_GRANT_SUPERVISOR 0x20u /* privileged access; cleared where U pages deny it */
-#define SN_GRANT_ALL 0x3fu
+#define SN_GRANT_ALL 0x1fu
 
 /* A clear accessed or dirty flag ... */
 #define SN_TOUCH_NONE 0u   /* means nothing */
@@ -72,7 +74,7 @@ struct sn_pt {
 	uint64_t out_mask; /* address bits an entry may hold */
 	/* format's own, see its prepare */
 	uint64_t reserved_leaf, reserved_table;
-	uint8_t leaf_levels; /* bit n: leaves may exist at level n */
+	uint8_t leaf_levels; /* bit n: leaves may exist at level n; Arm: upper half from bit 4 on */
 };
 
 enum sn_entry_kind {

@@ -41,7 +41,7 @@ static void *hook_alloc(void *opaque, size_t size, size_t align)
 		return NULL;
 	at = ((uintptr_t)raw + sizeof(*header) + align - 1) & ~(uintptr_t)(align - 1);
 	header = (struct header *)at - 1;
-	*header = (struct header){ .magic = MAGIC, .raw = raw, .size = size };
+	*header = (struct header){.magic = MAGIC, .raw = raw, .size = size};
 	memset((void *)at, 0xa5, size);
 	__atomic_add_fetch(&fail->live_objects, 1, __ATOMIC_RELAXED);
 	__atomic_add_fetch(&fail->live_bytes, size, __ATOMIC_RELAXED);
@@ -83,14 +83,15 @@ static uint64_t hook_now_ns(void *opaque)
 void test_fail_init(struct test_fail *fail)
 {
 	*fail = (struct test_fail){
-		.hooks = {
-			.size = sizeof(fail->hooks),
-			.opaque = fail,
-			.alloc = hook_alloc,
-			.free = hook_free,
-			.log = hook_log,
-			.now_ns = hook_now_ns,
-		},
+		.hooks =
+			{
+				.size = sizeof(fail->hooks),
+				.opaque = fail,
+				.alloc = hook_alloc,
+				.free = hook_free,
+				.log = hook_log,
+				.now_ns = hook_now_ns,
+			},
 	};
 }
 
@@ -106,4 +107,28 @@ bool test_fail_disarm(struct test_fail *fail)
 {
 	__atomic_store_n(&fail->fail_call, 0, __ATOMIC_RELAXED);
 	return __atomic_load_n(&fail->fired, __ATOMIC_RELAXED) != 0;
+}
+
+int test_vm_setup(void **state)
+{
+	struct test_vm *test = calloc(1, sizeof(*test));
+	struct snest_vm_config config = {.size = sizeof(config)};
+
+	if (!test)
+		return -1;
+	test_fail_init(&test->fail);
+	config.hooks = &test->fail.hooks;
+	*state = test;
+	return snest_vm_create(&config, &test->vm);
+}
+
+int test_vm_teardown(void **state)
+{
+	struct test_vm *test = *state;
+	bool leaked;
+
+	snest_vm_destroy(test->vm);
+	leaked = test->fail.live_objects || test->fail.live_bytes;
+	free(test);
+	return leaked ? -1 : 0;
 }

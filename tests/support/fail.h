@@ -31,7 +31,7 @@ struct test_fail {
 	uint64_t live_bytes;
 	uint64_t now_ns;
 	uint64_t log_lines;
-	char log_last[256];    /* not atomic: for tests that log from one thread */
+	char log_last[256]; /* not atomic: for tests that log from one thread */
 };
 
 /* No failures, time 0. */
@@ -42,5 +42,17 @@ void test_fail_arm(struct test_fail *fail, uint64_t nth);
 
 /* No more failures. Whether one happened since test_fail_arm. */
 bool test_fail_disarm(struct test_fail *fail);
+
+/*
+ * A VM on such hooks, as *state of a cmocka test. The teardown fails when
+ * anything that the VM allocated is still there.
+ */
+struct test_vm {
+	struct test_fail fail;
+	struct snest_vm *vm;
+};
+
+int test_vm_setup(void **state);
+int test_vm_teardown(void **state);
 
 #endif
