@@ -16,8 +16,8 @@
 
 struct sn_arena;
 
-/* 0 or -ENOMEM. *arena is NULL in a build without jemalloc. */
-int sn_arena_create(struct sn_arena **arena);
+/* 0 or -ENOMEM. *result is NULL in a build without jemalloc. */
+int sn_arena_create(struct sn_arena **result);
 
 /* Frees all that is still allocated in it, where the build can. */
 void sn_arena_destroy(struct sn_arena *arena);

@@ -24,23 +24,15 @@ void sn_log_limit_fini(struct sn_log_limit *limit)
 	pthread_mutex_destroy(&limit->lock);
 }
 
-__attribute__((format(printf, 3, 0))) static void line(struct snest_vm *vm,
-                                                       enum snest_log_level level,
-                                                       const char *format, va_list args)
-{
-	char text[LINE_MAX_BYTES];
-
-	vsnprintf(text, sizeof(text), format, args);
-	vm->hooks.log(vm->hooks.opaque, level, text);
-}
-
 void sn_log(struct snest_vm *vm, enum snest_log_level level, const char *format, ...)
 {
+	char line[LINE_MAX_BYTES];
 	va_list args;
 
 	va_start(args, format);
-	line(vm, level, format, args);
+	vsnprintf(line, sizeof(line), format, args);
 	va_end(args);
+	vm->hooks.log(vm->hooks.opaque, level, line);
 }
 
 /* Whether a line may go out now; *held_back is how many did not since the last one. */
@@ -75,6 +67,7 @@ static bool admit(struct sn_log_limit *limit, uint64_t now, uint32_t *held_back)
 
 void sn_log_guest(struct snest_vm *vm, enum snest_log_level level, const char *format, ...)
 {
+	char line[LINE_MAX_BYTES];
 	uint32_t held_back;
 	va_list args;
 
@@ -83,6 +76,7 @@ void sn_log_guest(struct snest_vm *vm, enum snest_log_level level, const char *f
 	if (held_back)
 		sn_log(vm, level, "%u lines about the guest were held back", held_back);
 	va_start(args, format);
-	line(vm, level, format, args);
+	vsnprintf(line, sizeof(line), format, args);
 	va_end(args);
+	vm->hooks.log(vm->hooks.opaque, level, line);
 }

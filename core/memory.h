@@ -31,11 +31,11 @@
 struct sn_region {
 	uint64_t first;
 	uint64_t last;
-	uint64_t host;   /* host address minus first, modulo 2^64: host = gpa + host */
+	uint64_t host;     /* host address minus first, modulo 2^64: host = gpa + host */
 	uintptr_t mapping; /* mapping minus first, valid if direct */
 	const struct snest_accessors *accessors; /* owned by the map; NULL if none */
-	uint32_t flags;  /* SNEST_REGION_* */
-	bool direct;     /* mapping is valid */
+	uint32_t flags;                          /* SNEST_REGION_* */
+	bool direct;                             /* mapping is valid */
 };
 
 /*
@@ -106,8 +106,7 @@ static inline uint64_t sn_memory_seq(const struct sn_memory *memory)
 const struct sn_region *sn_memory_search(const struct sn_memory_map *map, uint64_t addr);
 
 /* The region of addr, NULL if none. Inside a read section, as long as the result is used. */
-static inline const struct sn_region *sn_memory_find(const struct sn_memory_map *map,
-                                                     uint64_t addr)
+static inline const struct sn_region *sn_memory_find(const struct sn_memory_map *map, uint64_t addr)
 {
 	if (__builtin_expect(addr - map->hot.first < map->hot_size, 1))
 		return &map->hot;
@@ -120,7 +119,6 @@ static inline const struct sn_region *sn_memory_find(const struct sn_memory_map 
  * access each where the region is mapped. Inside a read section. 0 or -EFAULT.
  */
 int sn_memory_read(const struct sn_memory_map *map, uint64_t addr, void *buf, size_t length);
-int sn_memory_write(const struct sn_memory_map *map, uint64_t addr, const void *buf,
-                    size_t length);
+int sn_memory_write(const struct sn_memory_map *map, uint64_t addr, const void *buf, size_t length);
 
 #endif

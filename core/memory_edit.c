@@ -188,11 +188,12 @@ static bool range_ok(uint64_t first, uint64_t last)
 static int import_region(const struct snest_region *user, struct snest_region *region)
 {
 	int ret = SN_STRUCT_IN(region, user);
-	uintptr_t mapping = (uintptr_t)region->mapping;
+	uintptr_t mapping;
 	uint64_t length;
 
 	if (ret)
 		return ret;
+	mapping = (uintptr_t)region->mapping;
 	if (!range_ok(region->first, region->last) || region->last >= GPA_LIMIT)
 		return -EINVAL;
 	length = region->last - region->first;

@@ -209,7 +209,11 @@ void *sn_pool_alloc(struct sn_pool *pool, unsigned lg2, int *error)
 	void *ptr = NULL;
 	int ret = -ENOMEM;
 
-	assert(lg2 >= SN_POOL_MIN_LG2 && lg2 <= SN_POOL_MAX_LG2);
+	if (lg2 < SN_POOL_MIN_LG2 || lg2 > SN_POOL_MAX_LG2) {
+		if (error)
+			*error = -EOPNOTSUPP;
+		return NULL;
+	}
 	size = (uint64_t)1 << lg2;
 	pthread_mutex_lock(&pool->lock);
 	used = __atomic_load_n(&pool->bytes_used, __ATOMIC_RELAXED);

@@ -66,14 +66,14 @@ void sn_pool_init(struct sn_pool *pool, struct snest_vm *vm, uint64_t bytes_max)
 void sn_pool_fini(struct sn_pool *pool);
 
 /*
- * A zeroed page of 2^lg2 bytes, or NULL with *error (if not NULL) -ENOMEM or
- * -ENOSPC (budget). Small sizes share a 4 KiB record: only lg2 >= 12 has one
+ * A zeroed page of 2^lg2 bytes, or NULL with *error (if not NULL) -ENOMEM,
+ * -ENOSPC (budget) or -EOPNOTSUPP (not a size of the pool). Small sizes share a 4 KiB record: only lg2 >= 12 has one
  * of its own.
  */
 void *sn_pool_alloc(struct sn_pool *pool, unsigned lg2, int *error);
 
 /* Takes back a page that is all zero and that nobody can reach. */
-void sn_pool_free(struct sn_pool *pool, void *page, unsigned lg2);
+void sn_pool_free(struct sn_pool *pool, void *ptr, unsigned lg2);
 
 /*
  * Takes back a chain of 4 KiB pages linked through sn_page.next, in one locked

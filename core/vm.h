@@ -29,7 +29,7 @@ struct snest_vm {
 	struct sn_memory memory;
 	struct snest_stage host_stage; /* format NONE: the memory map is the host map */
 	struct sn_log_limit log_limit;
-	uint64_t object_bytes; /* atomic, relaxed */
+	uint64_t object_bytes;    /* atomic, relaxed */
 	struct sn_shadow *shadow; /* shadow/'s own, made when first used; NULL before */
 };
 

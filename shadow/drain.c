@@ -214,6 +214,7 @@ int snest_pin(struct snest_device *device, uint32_t pasid, uint64_t iova, uint64
 	}
 	if (ret) {
 		sn_read_end();
+		pin->translation = (struct snest_translation){ .outcome = SNEST_WALK_FAULT };
 		return ret;
 	}
 	leaf = fill.lg2 > 63 ? UINT64_MAX : sn_mask(fill.lg2) - (iova & sn_mask(fill.lg2)) + 1;

@@ -21,14 +21,6 @@ static unsigned leaf_shift(unsigned lg2)
 	return shift;
 }
 
-static bool over_budget(struct snest_space *space)
-{
-	return space->table_bytes_max &&
-	       (space->tree[0].tables + space->tree[1].tables + SN_SH_SHIFT_MAX / SN_SH_BITS) *
-	                       4096 >
-	               space->table_bytes_max;
-}
-
 /* Forgets the whole shadow to stay in the budget; what is needed comes back by misses. */
 static void evict(struct snest_space *space)
 {
@@ -85,11 +77,14 @@ static void fill_publish(struct snest_space *space, uint64_t iova, uint32_t acce
 	if (!space->mirror && !(memory_seq & 1) &&
 	    __atomic_load_n(&space->vm->memory.seq, __ATOMIC_ACQUIRE) == memory_seq &&
 	    !sn_space_overtaken(space, seq, first, last)) {
-		if (over_budget(space))
-			evict(space);
 		ret = publish(space, tree, iova, t->host, lg2, rights, guest_lg2);
-		if (ret == -ENOSPC || ret == -ENOMEM)
+		if (ret) {
+			/* Not enough for this one alone: then nothing is kept. */
 			evict(space);
+			ret = publish(space, tree, iova, t->host, lg2, rights, guest_lg2);
+			if (ret)
+				evict(space);
+		}
 	}
 	pthread_mutex_unlock(&space->lock);
 	__atomic_fetch_add(ret ? &space->fills_dropped : &space->fills, 1, __ATOMIC_RELAXED);
@@ -125,8 +120,12 @@ int sn_space_fill(struct snest_space *space, uint64_t iova, uint32_t access, str
 	if ((t.attr & SNEST_ATTR_DIRTIABLE) && !(access & SNEST_WRITE))
 		rights &= ~SNEST_WRITE;
 	fill->rights = rights;
-	if (!t.region)
+	if (!t.region) {
+		/* Memory may lie anywhere else in the guest's page. */
+		if (fill->lg2 > SN_SH_SHIFT0)
+			fill->lg2 = SN_SH_SHIFT0;
 		return 0;
+	}
 	if (space->stages.count)
 		guest_lg2 = stage[0].lg2;
 	if (__atomic_load_n(&space->log_dirty, __ATOMIC_ACQUIRE)) {

@@ -88,7 +88,6 @@ static int space_new(struct snest_vm *vm, const struct snest_space_config *confi
 	space->flags = config->flags;
 	space->tag = config->tag;
 	space->guest_stages = config->count;
-	space->table_bytes_max = config->table_bytes_max;
 	space->references = 1;
 	for (unsigned i = 0; i < space->stages.count; i++) {
 		if (looks_at_privilege(space->stages.pt[i].format))
@@ -97,6 +96,8 @@ static int space_new(struct snest_vm *vm, const struct snest_space_config *confi
 	sn_tree_init(&space->tree[0]);
 	sn_tree_init(&space->tree[1]);
 	sn_graveyard_init(&space->graveyard, vm);
+	if (config->table_bytes_max)
+		space->graveyard.linked_max = config->table_bytes_max / 4096 + !(config->table_bytes_max / 4096);
 	sn_dirty_init(&space->dirty, vm);
 	pthread_mutex_init(&space->lock, NULL);
 	*out = space;
@@ -204,7 +205,7 @@ int snest_space_stats(struct snest_space *space, struct snest_space_stats *stats
 
 	pthread_mutex_lock(&space->lock);
 	now = space->stats;
-	now.table_bytes = (space->tree[0].tables + space->tree[1].tables) * 4096;
+	now.table_bytes = space->graveyard.linked * 4096;
 	pthread_mutex_unlock(&space->lock);
 	now.misses = __atomic_load_n(&space->misses, __ATOMIC_RELAXED);
 	now.faults = __atomic_load_n(&space->faults, __ATOMIC_RELAXED);

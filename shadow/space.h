@@ -53,7 +53,6 @@ struct snest_space {
 		uint64_t first, last;
 	} recent[SN_RECENT]; /* range of invalidation number n at n % SN_RECENT */
 	struct sn_graveyard graveyard;
-	uint64_t table_bytes_max;
 	struct sn_mirror *mirror; /* NULL: lookups only */
 	struct sn_mirror *observer; /* a sink that is told of invalidations, or NULL */
 	struct sn_dirty dirty;    /* by IOVA */

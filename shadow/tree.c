@@ -72,6 +72,7 @@ static void graveyard_run(struct sn_reclaim_node *node)
 	}
 	if (freed)
 		sn_pool_free_chain(&g->vm->pool, freed);
+	__atomic_fetch_sub(&g->unlinked, n, __ATOMIC_RELAXED);
 
 	pthread_mutex_lock(&g->lock);
 	g->dying = stack;
@@ -85,11 +86,13 @@ static void graveyard_run(struct sn_reclaim_node *node)
 	pthread_mutex_unlock(&g->lock);
 }
 
-/* Gives an unlinked table, with everything below it, to the reclaim thread. */
-static void bury(struct sn_graveyard *g, uint64_t *table)
+/* Gives an unlinked table, with everything below it (`tables` in all), to the reclaim thread. */
+static void bury(struct sn_graveyard *g, uint64_t *table, uint64_t tables)
 {
 	struct sn_page *page = sn_pool_page(table);
 
+	g->linked -= tables;
+	__atomic_fetch_add(&g->unlinked, tables, __ATOMIC_RELAXED);
 	pthread_mutex_lock(&g->lock);
 	page->next = g->fresh;
 	g->fresh = page;
@@ -107,8 +110,15 @@ static void bury(struct sn_graveyard *g, uint64_t *table)
 static uint64_t *table_alloc(struct sn_tree *tree, struct sn_graveyard *g, unsigned shift,
                              int *error)
 {
-	uint64_t *table = sn_pool_alloc(&g->vm->pool, 12, error);
+	uint64_t *table;
 
+	if (g->linked_max &&
+	    (g->linked >= g->linked_max ||
+	     __atomic_load_n(&g->unlinked, __ATOMIC_RELAXED) >= g->linked_max)) {
+		*error = -ENOSPC;
+		return NULL;
+	}
+	table = sn_pool_alloc(&g->vm->pool, 12, error);
 	if (!table)
 		return NULL;
 
@@ -118,6 +128,7 @@ static uint64_t *table_alloc(struct sn_tree *tree, struct sn_graveyard *g, unsig
 	page->used = 0;
 	page->aux = 0;
 	tree->tables++;
+	g->linked++;
 	return table;
 }
 
@@ -225,8 +236,10 @@ static void unlink_table(struct sn_tree *tree, struct sn_graveyard *g, uint64_t 
 {
 	uint64_t *table = sn_sh_table(entry);
 
-	tree->tables -= count_tables(table, shift);
-	bury(g, table);
+	uint64_t tables = count_tables(table, shift);
+
+	tree->tables -= tables;
+	bury(g, table, tables);
 }
 
 void sn_tree_store(struct sn_tree *tree, struct sn_graveyard *g, uint64_t *slot, unsigned shift,
@@ -418,14 +431,14 @@ void sn_tree_restore(struct sn_tree *tree)
 
 void sn_tree_detach(struct sn_tree *tree, struct sn_graveyard *graveyard)
 {
-	uint64_t root = tree->root;
+	uint64_t root = tree->root, tables = tree->tables;
 
 	if (root == SN_TREE_EMPTY)
 		return;
 	sn_sh_store(&tree->root, SN_TREE_EMPTY);
 	tree->tables = 0;
 	tree->origin = 0;
-	bury(graveyard, sn_sh_table(root));
+	bury(graveyard, sn_sh_table(root), tables);
 }
 
 /* ---- Visiting ----------------------------------------------------------------- */

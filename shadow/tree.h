@@ -37,7 +37,10 @@ struct sn_graveyard {
 	struct sn_page *dying; /* waiting for it; the reclaim thread's own after it */
 	bool queued;           /* node is with the reclaim thread */
 	pthread_mutex_t lock;  /* guards fresh, dying's hand-over, queued; a leaf above reclaim */
-	uint64_t bytes;        /* atomic: in tables that are unlinked and not yet free */
+	/* The space's account of tables: in its trees, unlinked and not yet free, and the budget. */
+	uint64_t linked;
+	uint64_t unlinked;     /* atomic */
+	uint64_t linked_max;   /* also of `unlinked`; 0: no limit */
 };
 
 /* An empty tree's root: a table of zeros, so that readers need no special case. */

@@ -42,7 +42,7 @@
 #define EFR_GIO (1ull << 48)
 #define EFR_HA (1ull << 49)
 #define EFR_HD (1ull << 52)
-#define EFR                                                                                     \
+#define EFR                                                                                      \
 	(EFR_NX | EFR_GT | EFR_HATS | EFR_GATS | EFR_GLX | EFR_PASMAX | EFR_SEGMENTS | EFR_GIO | \
 	 EFR_HA | EFR_HD)
 
@@ -93,8 +93,9 @@ static uint64_t get(struct amd *a, unsigned word)
 static void put_gcr3_root(struct amd *a, uint64_t root)
 {
 	set(a, 0, (get(a, 0) & ~(7ull << 58)) | (root >> 12 & 7) << 58);
-	set(a, 1, (get(a, 1) & ~(0xffffull << 16 | 0x1fffffull << 43)) |
-	                  (root >> 15 & 0xffff) << 16 | (root >> 31 & 0x1fffff) << 43);
+	set(a, 1,
+	    (get(a, 1) & ~(0xffffull << 16 | 0x1fffffull << 43)) | (root >> 15 & 0xffff) << 16 |
+	            (root >> 31 & 0x1fffff) << 43);
 }
 
 /* A device with host tables of `mode` levels. */
@@ -103,13 +104,16 @@ static void host(struct amd *a, bool direct, unsigned mode)
 	image_create(&a->image, direct);
 	a->reg = (struct snest_amd_registers){
 		.size = sizeof(a->reg),
-		.device_table = { DEVTAB | 0x1ff },
+		.device_table = {DEVTAB | 0x1ff},
 		.control = ENABLE | GTEN,
 		.efr = EFR,
 	};
 	a->request = (struct snest_request){
-		.size = sizeof(a->request), .rid = RID, .pasid = SNEST_NO_PASID,
-		.access = SNEST_READ, .iova = 0x123456000,
+		.size = sizeof(a->request),
+		.rid = RID,
+		.pasid = SNEST_NO_PASID,
+		.access = SNEST_READ,
+		.iova = 0x123456000,
 	};
 	set(a, 0, HOST | V | TV | IR | IW | MODE(mode));
 	set(a, 1, DOMAIN);
@@ -424,13 +428,13 @@ static void impossible_values(void **state)
 
 	(void)state;
 	host(&a, true, 4);
-#define REFUSED(change)                                                                         \
-	do {                                                                                    \
-		reg = a.reg;                                                                    \
-		request = a.request;                                                            \
-		change;                                                                         \
-		assert_int_equal(snest_amd_context(a.image.vm, &reg, &request, &a.context),     \
-		                 -EINVAL);                                                      \
+#define REFUSED(change)                                                                     \
+	do {                                                                                \
+		reg = a.reg;                                                                \
+		request = a.request;                                                        \
+		change;                                                                     \
+		assert_int_equal(snest_amd_context(a.image.vm, &reg, &request, &a.context), \
+		                 -EINVAL);                                                  \
 	} while (0)
 	REFUSED(reg.size = 0);
 	REFUSED(reg.reserved = 1);
@@ -463,9 +467,9 @@ static void guest_stage(void **state)
 		assert_int_equal(a.context.stage[0].levels, 4);
 		assert_int_equal(a.context.stage[0].root, CR3);
 		assert_int_equal(a.context.stage[0].rights, SNEST_RIGHTS);
-		assert_int_equal(a.context.stage[0].flags,
-		                 SNEST_STAGE_HW_A | SNEST_STAGE_HW_D | SNEST_STAGE_X86_WP |
-		                         SNEST_STAGE_X86_NX);
+		assert_int_equal(a.context.stage[0].flags, SNEST_STAGE_HW_A | SNEST_STAGE_HW_D |
+		                                                   SNEST_STAGE_X86_WP |
+		                                                   SNEST_STAGE_X86_NX);
 		/* Without a PASID the device does not come here. */
 		a.request.pasid = SNEST_NO_PASID;
 		expect_stages(&a, 0);
@@ -685,7 +689,7 @@ static void hostile_structures(void **state)
 	struct amd a;
 	struct image *image = &a.image;
 	uint64_t dte[4], gcr3[3];
-	unsigned outcomes[3] = { 0 };
+	unsigned outcomes[3] = {0};
 
 	(void)state;
 	for (unsigned mode = 0; mode < 8; mode += 4) {
@@ -693,8 +697,8 @@ static void hostile_structures(void **state)
 		map_host(&a, IR | IW, 0);
 		memcpy(dte, (char *)image->words + entry(), sizeof(dte));
 		for (unsigned i = 0; i < 3; i++)
-			gcr3[i] = image_get(image, GCR3 + (2 - i) * 0x1000 +
-			                                   (PASID >> 9 * i & 0x1ff) * 8);
+			gcr3[i] = image_get(image,
+			                    GCR3 + (2 - i) * 0x1000 + (PASID >> 9 * i & 0x1ff) * 8);
 		for (unsigned n = 0; n < 50000; n++) {
 			for (unsigned i = 0; i < 4; i++)
 				set(&a, i, n & 3 ? image_spoil(image, dte[i]) : dte[i]);

@@ -46,7 +46,7 @@
 #define FSTS (1ull << 47)
 #define RPS (1ull << 49)
 #define RPRIVS (1ull << 53)
-#define ECAP                                                                                    \
+#define ECAP                                                                                     \
 	(DT | PT | SC | NEST | PRS | SRS | EAFS | PASID_CAP | SMTS | SSADS | SSTS | FSTS | RPS | \
 	 RPRIVS)
 
@@ -80,11 +80,18 @@ static void common(struct vtd *v, bool direct)
 {
 	image_create(&v->image, direct);
 	v->reg = (struct snest_vtd_registers){
-		.size = sizeof(v->reg), .haw = 46, .rtaddr = ROOT, .cap = CAP, .ecap = ECAP,
+		.size = sizeof(v->reg),
+		.haw = 46,
+		.rtaddr = ROOT,
+		.cap = CAP,
+		.ecap = ECAP,
 	};
 	v->request = (struct snest_request){
-		.size = sizeof(v->request), .rid = RID, .pasid = SNEST_NO_PASID,
-		.access = SNEST_READ, .iova = 0x123456000,
+		.size = sizeof(v->request),
+		.rid = RID,
+		.pasid = SNEST_NO_PASID,
+		.access = SNEST_READ,
+		.iova = 0x123456000,
 	};
 }
 
@@ -390,13 +397,13 @@ static void impossible_values(void **state)
 
 	(void)state;
 	legacy(&v, true);
-#define REFUSED(change)                                                                         \
-	do {                                                                                    \
-		reg = v.reg;                                                                    \
-		request = v.request;                                                            \
-		change;                                                                         \
-		assert_int_equal(snest_vtd_context(v.image.vm, &reg, &request, &v.context),     \
-		                 -EINVAL);                                                      \
+#define REFUSED(change)                                                                     \
+	do {                                                                                \
+		reg = v.reg;                                                                \
+		request = v.request;                                                        \
+		change;                                                                     \
+		assert_int_equal(snest_vtd_context(v.image.vm, &reg, &request, &v.context), \
+		                 -EINVAL);                                                  \
 	} while (0)
 	REFUSED(reg.size = 2);
 	REFUSED(reg.haw = 31);
@@ -423,9 +430,9 @@ static void scalable_second_stage(void **state)
 	for (unsigned direct = 0; direct < 2; direct++) {
 		scalable(&v, direct, 2);
 		expect_stages(&v, 1);
-		assert_int_equal(v.context.flags,
-		                 SNEST_CONTEXT_SCALABLE | SNEST_CONTEXT_ATS | SNEST_CONTEXT_PRI |
-		                         SNEST_CONTEXT_PASID | SNEST_CONTEXT_UNPRIVILEGED);
+		assert_int_equal(v.context.flags, SNEST_CONTEXT_SCALABLE | SNEST_CONTEXT_ATS |
+		                                          SNEST_CONTEXT_PRI | SNEST_CONTEXT_PASID |
+		                                          SNEST_CONTEXT_UNPRIVILEGED);
 		assert_int_equal(v.context.domain, DID);
 		assert_int_equal(v.context.space, 0);
 		assert_int_equal(v.context.pasid, 0);
@@ -434,8 +441,7 @@ static void scalable_second_stage(void **state)
 		assert_int_equal(v.context.stage[0].root, SECOND);
 		assert_int_equal(v.context.stage[0].flags, SNEST_STAGE_VTD_SNOOP);
 		/* SSADE */
-		image_put(&v.image, pasid_entry(0),
-		          image_get(&v.image, pasid_entry(0)) | 1 << 9);
+		image_put(&v.image, pasid_entry(0), image_get(&v.image, pasid_entry(0)) | 1 << 9);
 		expect_stages(&v, 1);
 		assert_int_equal(v.context.stage[0].flags,
 		                 SNEST_STAGE_VTD_SNOOP | SNEST_STAGE_HW_A | SNEST_STAGE_HW_D);
@@ -465,9 +471,9 @@ static void scalable_first_stage(void **state)
 	/* WPE, EAFE */
 	image_put(&v.image, at + 16, FIRST | 1 << 4 | 1 << 7);
 	expect_stages(&v, 1);
-	assert_int_equal(v.context.stage[0].flags,
-	                 SNEST_STAGE_HW_A | SNEST_STAGE_HW_D | SNEST_STAGE_NO_1G |
-	                         SNEST_STAGE_X86_WP | SNEST_STAGE_X86_EAF);
+	assert_int_equal(v.context.stage[0].flags, SNEST_STAGE_HW_A | SNEST_STAGE_HW_D |
+	                                                   SNEST_STAGE_NO_1G | SNEST_STAGE_X86_WP |
+	                                                   SNEST_STAGE_X86_EAF);
 	/* Five levels need FS5LP. */
 	image_put(&v.image, at + 16, FIRST | 1 << 2);
 	expect_fault(&v, 0x5b);
@@ -715,9 +721,9 @@ static void pasid_entry_ignored_bits(void **state)
 	/* They mean something where ECAP has execute requests. */
 	v.reg.ecap |= ERS;
 	expect_stages(&v, 2);
-	assert_int_equal(v.context.stage[0].flags,
-	                 SNEST_STAGE_HW_A | SNEST_STAGE_HW_D | SNEST_STAGE_X86_WP |
-	                         SNEST_STAGE_X86_NX | SNEST_STAGE_X86_SMEP);
+	assert_int_equal(v.context.stage[0].flags, SNEST_STAGE_HW_A | SNEST_STAGE_HW_D |
+	                                                   SNEST_STAGE_X86_WP | SNEST_STAGE_X86_NX |
+	                                                   SNEST_STAGE_X86_SMEP);
 	image_destroy(&v.image);
 }
 
@@ -753,7 +759,7 @@ static void pasid_entry_faults(void **state)
 
 static void pasid_entry_types_need_capabilities(void **state)
 {
-	static const uint64_t needs[] = { 0, FSTS, SSTS, NEST, PT };
+	static const uint64_t needs[] = {0, FSTS, SSTS, NEST, PT};
 	struct vtd v;
 
 	(void)state;
@@ -789,7 +795,7 @@ static void privilege_and_execution(void **state)
 static void disable_at_any_level_is_quiet(void **state)
 {
 	struct vtd v;
-	const uint64_t at[] = { scalable_entry(), DIRECTORY, pasid_entry(0) };
+	const uint64_t at[] = {scalable_entry(), DIRECTORY, pasid_entry(0)};
 
 	(void)state;
 	for (unsigned i = 0; i < 3; i++) {
@@ -916,14 +922,14 @@ static void hostile_structures(void **state)
 {
 	struct vtd v;
 	struct image *image = &v.image;
-	unsigned outcomes[3] = { 0 };
+	unsigned outcomes[3] = {0};
 
 	(void)state;
 	for (unsigned mode = 0; mode < 5; mode++) {
 		uint64_t saved[5][8];
-		const uint64_t at[] = { ROOT + BUS * 16, mode ? scalable_entry() : legacy_entry(),
-			                DIRECTORY + (PASID >> 6) * 8, pasid_entry(PASID),
-			                pasid_entry(0) };
+		const uint64_t at[] = {ROOT + BUS * 16, mode ? scalable_entry() : legacy_entry(),
+		                       DIRECTORY + (PASID >> 6) * 8, pasid_entry(PASID),
+		                       pasid_entry(0)};
 
 		if (mode)
 			scalable(&v, false, mode);

@@ -20,7 +20,7 @@
 #include "support/configs.h"
 #include "walkers/pt.h"
 
-#define ROUNDS 64
+#define ROUNDS 50
 #define WALKS_PER_ROUND 2048
 #define BIT(n) ((uint64_t)1 << (n))
 

@@ -196,6 +196,22 @@ static void budget(void **state)
 	unmake(f);
 }
 
+static void sizes_of_others(void **state)
+{
+	static const unsigned bad[] = {0, 10, 17, 20, 64, UINT32_MAX};
+	struct fixture *f = make(0);
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		int error = 0;
+
+		assert_null(sn_pool_alloc(f->pool, bad[i], &error));
+		assert_int_equal(error, -EOPNOTSUPP);
+	}
+	assert_int_equal(f->pool->bytes_held, 0);
+	unmake(f);
+}
+
 static void chain(void **state)
 {
 	struct fixture *f = make(0);
@@ -314,6 +330,7 @@ int main(void)
 		cmocka_unit_test(freed_memory_is_used_again),
 		cmocka_unit_test(large_serves_small),
 		cmocka_unit_test(budget),
+		cmocka_unit_test(sizes_of_others),
 		cmocka_unit_test(chain),
 		cmocka_unit_test(every_allocation_fails),
 		cmocka_unit_test(threads),

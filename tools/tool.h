@@ -43,6 +43,7 @@ struct sn_command {
 };
 
 int sn_cmd_walk(struct sn_tool *tool, int argc, char **argv);
+int sn_cmd_replay(struct sn_tool *tool, int argc, char **argv);
 int sn_cmd_sample(struct sn_tool *tool, int argc, char **argv);
 
 /* Prints "snest walk: ..." to stderr. Returns SN_EXIT_USAGE, so that callers can return it. */

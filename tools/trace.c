@@ -18,9 +18,9 @@ struct sn_trace {
 	gzFile file;
 	char *name;
 	struct sn_trace_iommu iommu;
-	uint64_t line;  /* number of the line in `text` */
-	bool past_ram;  /* an event was seen behind which no M line may come */
-	int failed;     /* -errno, 0: not yet */
+	uint64_t line; /* number of the line in `text` */
+	bool past_ram; /* an event was seen behind which no M line may come */
+	int failed;    /* -errno, 0: not yet */
 	char error[256];
 	/* What was read and not yet returned: buffer[at..filled). */
 	char buffer[1 << 16];
@@ -58,8 +58,10 @@ static int fill(struct sn_trace *t)
 	if (n < 0 || (error != Z_OK && error != Z_STREAM_END)) {
 		if (error == Z_ERRNO)
 			text = strerror(errno);
-		if (error == Z_BUF_ERROR)
+		else if (error == Z_BUF_ERROR)
 			text = "the compressed file is cut off";
+		else if (error == Z_DATA_ERROR)
+			text = "the compressed file is damaged";
 		return fail(t, -EIO, "%s", text);
 	}
 	t->at = 0;
@@ -122,7 +124,7 @@ static int hex_digit(char c)
 	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* What separates fields, or ends the line. */
+/* Goes behind the space that separates fields. Also true at the end of the line. */
 static bool field_end(struct sn_trace *t)
 {
 	if (*t->cursor == ' ' && t->cursor[1]) {
@@ -130,11 +132,6 @@ static bool field_end(struct sn_trace *t)
 		return true;
 	}
 	return *t->cursor == '\0';
-}
-
-static bool line_end(const struct sn_trace *t)
-{
-	return *t->cursor == '\0' && t->cursor[-1] != ' ';
 }
 
 static bool hex(struct sn_trace *t, uint64_t *value)
@@ -357,7 +354,7 @@ int sn_trace_next(struct sn_trace *t, struct sn_trace_event *event)
 	ret = parse_fields(t, event);
 	if (ret < 0)
 		return ret;
-	if (!line_end(t))
+	if (*t->cursor)
 		return fail(t, -EINVAL, "%c: '%.20s' at the end of the line is too much",
 		            t->text[0], t->cursor);
 	if (kind != SN_TRACE_RAM)
@@ -379,30 +376,29 @@ static const struct {
 	const char *name;
 	size_t offset; /* of a uint64_t */
 } keys[] = {
-	{ SN_TRACE_VTD, "ver", offsetof(struct sn_trace_iommu, vtd.ver) },
-	{ SN_TRACE_VTD, "cap", offsetof(struct sn_trace_iommu, vtd.cap) },
-	{ SN_TRACE_VTD, "ecap", offsetof(struct sn_trace_iommu, vtd.ecap) },
-	{ SN_TRACE_AMD, "efr", offsetof(struct sn_trace_iommu, amd.efr) },
-	{ SN_TRACE_AMD, "cap", offsetof(struct sn_trace_iommu, amd.cap) },
-	{ SN_TRACE_SMMU, "idr0", offsetof(struct sn_trace_iommu, smmu.idr[0]) },
-	{ SN_TRACE_SMMU, "idr1", offsetof(struct sn_trace_iommu, smmu.idr[1]) },
-	{ SN_TRACE_SMMU, "idr2", offsetof(struct sn_trace_iommu, smmu.idr[2]) },
-	{ SN_TRACE_SMMU, "idr3", offsetof(struct sn_trace_iommu, smmu.idr[3]) },
-	{ SN_TRACE_SMMU, "idr4", offsetof(struct sn_trace_iommu, smmu.idr[4]) },
-	{ SN_TRACE_SMMU, "idr5", offsetof(struct sn_trace_iommu, smmu.idr[5]) },
-	{ SN_TRACE_SMMU, "aidr", offsetof(struct sn_trace_iommu, smmu.aidr) },
-	{ SN_TRACE_RISCV, "caps", offsetof(struct sn_trace_iommu, riscv.caps) },
-	{ SN_TRACE_RISCV, "fctl", offsetof(struct sn_trace_iommu, riscv.fctl) },
-	{ SN_TRACE_RISCV, "dc_len", offsetof(struct sn_trace_iommu, riscv.dc_len) },
-	{ SN_TRACE_VIRTIO, "features", offsetof(struct sn_trace_iommu, virtio.features) },
-	{ SN_TRACE_VIRTIO, "page_size_mask",
-	  offsetof(struct sn_trace_iommu, virtio.page_size_mask) },
-	{ SN_TRACE_VIRTIO, "input_start", offsetof(struct sn_trace_iommu, virtio.input_start) },
-	{ SN_TRACE_VIRTIO, "input_end", offsetof(struct sn_trace_iommu, virtio.input_end) },
-	{ SN_TRACE_VIRTIO, "domain_start", offsetof(struct sn_trace_iommu, virtio.domain_start) },
-	{ SN_TRACE_VIRTIO, "domain_end", offsetof(struct sn_trace_iommu, virtio.domain_end) },
-	{ SN_TRACE_VIRTIO, "probe_size", offsetof(struct sn_trace_iommu, virtio.probe_size) },
-	{ SN_TRACE_VIRTIO, "bypass", offsetof(struct sn_trace_iommu, virtio.bypass) },
+	{SN_TRACE_VTD, "ver", offsetof(struct sn_trace_iommu, vtd.ver)},
+	{SN_TRACE_VTD, "cap", offsetof(struct sn_trace_iommu, vtd.cap)},
+	{SN_TRACE_VTD, "ecap", offsetof(struct sn_trace_iommu, vtd.ecap)},
+	{SN_TRACE_AMD, "efr", offsetof(struct sn_trace_iommu, amd.efr)},
+	{SN_TRACE_AMD, "cap", offsetof(struct sn_trace_iommu, amd.cap)},
+	{SN_TRACE_SMMU, "idr0", offsetof(struct sn_trace_iommu, smmu.idr[0])},
+	{SN_TRACE_SMMU, "idr1", offsetof(struct sn_trace_iommu, smmu.idr[1])},
+	{SN_TRACE_SMMU, "idr2", offsetof(struct sn_trace_iommu, smmu.idr[2])},
+	{SN_TRACE_SMMU, "idr3", offsetof(struct sn_trace_iommu, smmu.idr[3])},
+	{SN_TRACE_SMMU, "idr4", offsetof(struct sn_trace_iommu, smmu.idr[4])},
+	{SN_TRACE_SMMU, "idr5", offsetof(struct sn_trace_iommu, smmu.idr[5])},
+	{SN_TRACE_SMMU, "aidr", offsetof(struct sn_trace_iommu, smmu.aidr)},
+	{SN_TRACE_RISCV, "caps", offsetof(struct sn_trace_iommu, riscv.caps)},
+	{SN_TRACE_RISCV, "fctl", offsetof(struct sn_trace_iommu, riscv.fctl)},
+	{SN_TRACE_RISCV, "dc_len", offsetof(struct sn_trace_iommu, riscv.dc_len)},
+	{SN_TRACE_VIRTIO, "features", offsetof(struct sn_trace_iommu, virtio.features)},
+	{SN_TRACE_VIRTIO, "page_size_mask", offsetof(struct sn_trace_iommu, virtio.page_size_mask)},
+	{SN_TRACE_VIRTIO, "input_start", offsetof(struct sn_trace_iommu, virtio.input_start)},
+	{SN_TRACE_VIRTIO, "input_end", offsetof(struct sn_trace_iommu, virtio.input_end)},
+	{SN_TRACE_VIRTIO, "domain_start", offsetof(struct sn_trace_iommu, virtio.domain_start)},
+	{SN_TRACE_VIRTIO, "domain_end", offsetof(struct sn_trace_iommu, virtio.domain_end)},
+	{SN_TRACE_VIRTIO, "probe_size", offsetof(struct sn_trace_iommu, virtio.probe_size)},
+	{SN_TRACE_VIRTIO, "bypass", offsetof(struct sn_trace_iommu, virtio.bypass)},
 };
 
 #define KEYS (sizeof(keys) / sizeof(keys[0]))
@@ -419,8 +415,8 @@ static int parse_key(struct sn_trace *t, uint32_t *seen)
 	                    strncmp(keys[i].name, t->cursor, n)))
 		i++;
 	if (i == KEYS)
-		return fail(t, -EINVAL, "I: %.*s is not a key of this kind",
-		            n < 32 ? (int)n : 32, t->cursor);
+		return fail(t, -EINVAL, "I: %.*s is not a key of this kind", n < 32 ? (int)n : 32,
+		            t->cursor);
 	if (*seen >> i & 1)
 		return fail(t, -EINVAL, "I: %s is there twice", keys[i].name);
 	*seen |= 1u << i;
@@ -455,8 +451,6 @@ static int parse_iommu(struct sn_trace *t)
 		if (ret < 0)
 			return ret;
 	}
-	if (!line_end(t))
-		return fail(t, -EINVAL, "I: a space at the end of the line");
 	for (size_t i = 0; i < KEYS; i++) {
 		if (keys[i].kind == t->iommu.kind && !(seen >> i & 1))
 			return fail(t, -EINVAL, "I: %s is missing", keys[i].name);

@@ -184,10 +184,10 @@ static int one_option(struct sn_tool *tool, struct query *q, int c, char *value)
 			                     value);
 		break;
 	default:
-		if (c >= OPT_REGISTER)
-			q->registers[c - OPT_REGISTER] = value;
-		else
+		if (c >= OPT_KEY && c < OPT_KEY + SN_STAGE_KEYS_MAX)
 			q->keys[c - OPT_KEY] = value;
+		if (c >= OPT_REGISTER && c < OPT_REGISTER + SN_IOMMU_REGISTERS_MAX)
+			q->registers[c - OPT_REGISTER] = value;
 	}
 	return 0;
 }
@@ -308,14 +308,13 @@ static int walk_all(struct sn_walk_view *view, const struct query *q)
 /* Everything is understood and there: shows it. */
 static int show(struct sn_walk_view *view, const struct query *q)
 {
-	struct sn_json json;
+	struct sn_json *json = view->json;
 	int status;
 
-	if (q->json) {
-		sn_json_begin(&json, stdout);
-		view->json = &json;
-		sn_json_open(&json, NULL, '{');
-		sn_json_string(&json, "version", snest_version());
+	if (json) {
+		sn_json_begin(json, stdout);
+		sn_json_open(json, NULL, '{');
+		sn_json_string(json, "version", snest_version());
 		sn_walk_json_source(view);
 	} else {
 		sn_walk_show_source(view);
@@ -330,9 +329,9 @@ static int show(struct sn_walk_view *view, const struct query *q)
 	} else {
 		status = sn_walk_list(view, q->first, q->last, q->budget);
 	}
-	if (q->json) {
-		sn_json_close(&json, '}');
-		sn_json_end(&json);
+	if (json) {
+		sn_json_close(json, '}');
+		sn_json_end(json);
 	}
 	return status;
 }
@@ -362,10 +361,12 @@ static int run(const struct sn_tool *tool, struct query *q)
 {
 	struct snest_context context;
 	struct sn_iommu iommu = {0};
+	struct sn_json json;
 	struct sn_walk_view view = {
 		.tool = tool,
 		.images = &q->images,
 		.request = q->request,
+		.json = q->json ? &json : NULL,
 		.quiet = q->quiet,
 	};
 	int ret, status = 0;

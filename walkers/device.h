@@ -28,10 +28,10 @@ struct sn_device {
 	struct snest_vm *vm;
 	struct snest_request request;
 	struct snest_context *context;
-	struct sn_stages behind; /* what structures are read through */
-	unsigned guest_behind;   /* how many of them are the guest's: 0 or 1 */
+	struct sn_stages behind;         /* what structures are read through */
+	unsigned guest_behind;           /* how many of them are the guest's: 0 or 1 */
 	struct snest_stage stage_behind; /* that one */
-	bool big_endian;         /* structures are */
+	bool big_endian;                 /* structures are */
 	struct sn_env env;
 };
 
@@ -59,7 +59,8 @@ bool sn_device_stage(struct sn_device *d, const struct snest_stage *stage);
 enum sn_device_read {
 	SN_DEVICE_OK = 0,
 	SN_DEVICE_ABORT = 1, /* not memory, or never at rest */
-	SN_DEVICE_FAULT = 2, /* the guest stage in front refused: context->fault says it, but the code */
+	SN_DEVICE_FAULT =
+		2, /* the guest stage in front refused: context->fault says it, but the code */
 };
 
 /*

@@ -25,13 +25,13 @@
  * Events are those that an implementation logs, or the nearest by its name.
  */
 static const struct {
-	bool bad_mode_illegal;      /* Mode 7 or too deep: illegal entry (else page fault): unclear */
-	bool interrupt_fields;      /* reserved IntTabLen, IntCtl with IV = 1 are illegal for DMA too */
-	bool gv_needs_gten;         /* GV = 1 with guest translation off is illegal (else ignored) */
-	bool guest_write_protect;   /* supervisor writes honour R/W = 0: memory only */
-	uint64_t gcr3_reserved;     /* bits of a GCR3 table entry that must be 0: none confirmed */
-	unsigned pasid_without_gv;  /* event for a PASID where there are no guest tables */
-	unsigned translated_denied; /* pre-translated request with I = 0: type 1 of its list */
+	bool bad_mode_illegal; /* Mode 7 or too deep: illegal entry (else page fault): unclear */
+	bool interrupt_fields; /* reserved IntTabLen, IntCtl with IV = 1 are illegal for DMA too */
+	bool gv_needs_gten;    /* GV = 1 with guest translation off is illegal (else ignored) */
+	bool guest_write_protect;    /* supervisor writes honour R/W = 0: memory only */
+	uint64_t gcr3_reserved;      /* bits of a GCR3 table entry that must be 0: none confirmed */
+	unsigned pasid_without_gv;   /* event for a PASID where there are no guest tables */
+	unsigned translated_denied;  /* pre-translated request with I = 0: type 1 of its list */
 	unsigned translation_denied; /* translation request with I = 0: numbering unverified */
 } policy = {
 	.bad_mode_illegal = false,
@@ -65,9 +65,9 @@ static const struct {
 struct amd {
 	struct sn_device d;
 	struct snest_amd_registers reg;
-	uint64_t at;     /* of the device table entry */
+	uint64_t at; /* of the device table entry */
 	uint64_t dte[4];
-	uint8_t rights;  /* of the entry: IR, IW */
+	uint8_t rights; /* of the entry: IR, IW */
 };
 
 /* The flags that every event about this request carries. */
@@ -193,11 +193,11 @@ static bool gcr3_walk(struct amd *a, uint32_t pasid, uint64_t *cr3)
 			sn_device_stage_fault(&a->d);
 			return false;
 		default:
-			sn_device_fault(&a->d,
-			                SN_AMD_EVENT(EVENT_PAGE_TAB_ERROR,
-			                             SN_AMD_GN | TYPE_MASTER_ABORT |
-			                                     request_flags(a)),
-			                at, 0);
+			sn_device_fault(
+				&a->d,
+				SN_AMD_EVENT(EVENT_PAGE_TAB_ERROR,
+			                     SN_AMD_GN | TYPE_MASTER_ABORT | request_flags(a)),
+				at, 0);
 			return false;
 		}
 		if (!sn_bit(e, 0) || (e & policy.gcr3_reserved)) {
@@ -333,7 +333,7 @@ static void resolve(struct amd *a)
 int snest_amd_context(struct snest_vm *vm, const struct snest_amd_registers *registers,
                       const struct snest_request *request, struct snest_context *context)
 {
-	struct amd a = { .at = 0 };
+	struct amd a = {.at = 0};
 	int ret = SN_STRUCT_IN(&a.reg, registers);
 
 	if (ret)

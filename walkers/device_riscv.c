@@ -11,7 +11,7 @@
 
 /* Where the manual leaves a choice or was not clear. */
 static const struct {
-	bool custom_reserved;    /* custom bits of tc are reserved (the reference model ignores them) */
+	bool custom_reserved; /* custom bits of tc are reserved (the reference model ignores them) */
 	bool msi_without_second; /* second stage Bare with MSI tables is allowed: recommended against */
 	bool msi_fields_when_off; /* reserved bits of mask and pattern count with MSI off too */
 } policy = {
@@ -59,7 +59,7 @@ enum {
 #define TC_SBE 10
 #define TC_SXL 11
 
-#define PPN_ADDR(word) (((word) & sn_mask(44)) << 12)
+#define PPN_ADDR(word) (((word)&sn_mask(44)) << 12)
 #define ENTRY_ADDR(word) (sn_bits(word, 53, 10) << 12)
 #define MODE(word) ((unsigned)((word) >> 60))
 
@@ -118,7 +118,7 @@ static bool directory_supported(const struct riscv *r, unsigned mode)
 /* Width of the addresses that MSI masks and patterns match. */
 static unsigned msi_width(const struct riscv *r)
 {
-	return cap(r, CAP_SV39X4 + 2) ? 59
+	return cap(r, CAP_SV39X4 + 2)   ? 59
 	       : cap(r, CAP_SV39X4 + 1) ? 50
 	       : cap(r, CAP_SV39X4)     ? 41
 	       : cap(r, CAP_SV32X4)     ? 34
@@ -214,7 +214,7 @@ static bool descend(struct riscv *r, uint64_t at, uint64_t *table, unsigned load
 static bool device_context(struct riscv *r, unsigned levels)
 {
 	/* First bit of each level's index. */
-	static const uint8_t base[] = { 0, 7, 16, 24 }, extended[] = { 0, 6, 15, 24 };
+	static const uint8_t base[] = {0, 7, 16, 24}, extended[] = {0, 6, 15, 24};
 	const uint8_t *split = r->extended ? extended : base;
 	uint32_t id = r->d.request.rid;
 	uint64_t table = PPN_ADDR(r->reg.ddtp >> 10);
@@ -257,7 +257,8 @@ static uint32_t stage_flags(const struct riscv *r, bool second)
 	return flags;
 }
 
-static struct snest_stage make_stage(const struct riscv *r, int levels, uint64_t atp, uint32_t flags)
+static struct snest_stage make_stage(const struct riscv *r, int levels, uint64_t atp,
+                                     uint32_t flags)
 {
 	struct snest_stage stage = {
 		.size = sizeof(stage),
@@ -291,7 +292,7 @@ static void stages(struct riscv *r, int levels, uint64_t atp, uint32_t flags, un
 /* Steps 10 and 11: the process context of a PASID. */
 static void process_context(struct riscv *r, uint32_t pasid)
 {
-	static const uint8_t split[] = { 0, 8, 17, 20 };
+	static const uint8_t split[] = {0, 8, 17, 20};
 	unsigned levels = MODE(r->dc[DC_FSC]);
 	uint64_t table = PPN_ADDR(r->dc[DC_FSC]), at, pc[2];
 	bool sxl = sn_bit(r->dc[DC_TC], TC_SXL);
@@ -334,7 +335,7 @@ static void process_context(struct riscv *r, uint32_t pasid)
 /* Step 5: what the device context does not let through. */
 static bool disallowed(const struct riscv *r)
 {
-	static const uint8_t pid_bits[] = { 20, 8, 17, 20 };
+	static const uint8_t pid_bits[] = {20, 8, 17, 20};
 	uint64_t tc = r->dc[DC_TC];
 	uint32_t pasid = r->d.request.pasid, kind = r->d.request.kind;
 
@@ -414,7 +415,7 @@ static void resolve(struct riscv *r, unsigned levels)
 int snest_riscv_context(struct snest_vm *vm, const struct snest_riscv_registers *registers,
                         const struct snest_request *request, struct snest_context *context)
 {
-	struct riscv r = { .at = 0 };
+	struct riscv r = {.at = 0};
 	int ret = SN_STRUCT_IN(&r.reg, registers);
 
 	if (ret)

@@ -25,7 +25,7 @@ static const struct {
 
 unsigned sn_smmu_size(const struct sn_smmu *s, unsigned code)
 {
-	static const uint8_t bits[] = { 32, 36, 40, 42, 44, 48, 52, 56 };
+	static const uint8_t bits[] = {32, 36, 40, 42, 44, 48, 52, 56};
 	unsigned oas = bits[IDR5_OAS(s->reg.idr)];
 
 	return bits[code & 7] < oas ? bits[code & 7] : oas;
@@ -33,8 +33,8 @@ unsigned sn_smmu_size(const struct sn_smmu *s, unsigned code)
 
 unsigned sn_smmu_granule(const struct sn_smmu *s, unsigned tg)
 {
-	static const uint8_t lg2[] = { 12, 16, 14, 0 };
-	static const uint8_t bit[] = { 4, 6, 5, 4 };
+	static const uint8_t lg2[] = {12, 16, 14, 0};
+	static const uint8_t bit[] = {4, 6, 5, 4};
 
 	return sn_bit(s->reg.idr[5], bit[tg & 3]) ? lg2[tg & 3] : 0;
 }
@@ -78,7 +78,8 @@ static bool locate(struct sn_smmu *s)
 	/* Reserved splits behave as 6. */
 	if (split != 8 && split != 10)
 		split = 6;
-	at = (base & ~sn_mask(lg2 > split + 3 ? lg2 - split + 3 : 6)) + (uint64_t)(sid >> split) * 8;
+	at = (base & ~sn_mask(lg2 > split + 3 ? lg2 - split + 3 : 6)) +
+	     (uint64_t)(sid >> split) * 8;
 	if (sn_device_read(&s->d, at, &l1, 1) != SN_DEVICE_OK) {
 		fault(s, SMMU_F_STE_FETCH, at, 0);
 		return false;
@@ -95,14 +96,14 @@ static bool locate(struct sn_smmu *s)
 /* Overrides of privilege and fetches, and what faults do. */
 static void attributes(struct sn_smmu *s)
 {
-	static const uint32_t privilege[] = { 0, 0, SNEST_CONTEXT_UNPRIVILEGED,
-		                              SNEST_CONTEXT_PRIVILEGED };
-	static const uint32_t fetch[] = { 0, 0, SNEST_CONTEXT_DATA, SNEST_CONTEXT_FETCH };
+	static const uint32_t privilege[] = {0, 0, SNEST_CONTEXT_UNPRIVILEGED,
+	                                     SNEST_CONTEXT_PRIVILEGED};
+	static const uint32_t fetch[] = {0, 0, SNEST_CONTEXT_DATA, SNEST_CONTEXT_FETCH};
 	struct snest_context *c = s->d.context;
 
 	if (sn_bit(s->reg.idr[1], IDR1_ATTR_PERMS_OVR))
-		c->flags |= privilege[sn_bits(s->ste[1], 49, 48)] |
-		            fetch[sn_bits(s->ste[1], 51, 50)];
+		c->flags |=
+			privilege[sn_bits(s->ste[1], 49, 48)] | fetch[sn_bits(s->ste[1], 51, 50)];
 	if (s->s2 && sn_bit(s->ste[2], 57))
 		c->flags |= SNEST_CONTEXT_STALL_2;
 	else if (s->s2 && !sn_bit(s->ste[2], 58))
@@ -218,7 +219,7 @@ static void disabled(struct sn_smmu *s)
 int snest_smmu_context(struct snest_vm *vm, const struct snest_smmu_registers *registers,
                        const struct snest_request *request, struct snest_context *context)
 {
-	struct sn_smmu s = { .at = 0 };
+	struct sn_smmu s = {.at = 0};
 	int ret = SN_STRUCT_IN(&s.reg, registers);
 
 	if (ret)

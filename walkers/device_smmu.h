@@ -56,9 +56,9 @@ struct sn_smmu {
 	uint64_t at; /* of the stream table entry */
 	uint64_t ste[8];
 	enum sn_smmu_world world;
-	bool s1, s2;      /* the entry enables stage 1, 2 */
-	unsigned eats;    /* the effective value */
-	unsigned cd_lg2;  /* effective S1CDMax */
+	bool s1, s2;     /* the entry enables stage 1, 2 */
+	unsigned eats;   /* the effective value */
+	unsigned cd_lg2; /* effective S1CDMax */
 	struct snest_stage stage_2;
 };
 

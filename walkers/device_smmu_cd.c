@@ -20,7 +20,7 @@ struct half {
 static void halves(const struct sn_smmu *s, const uint64_t *cd, struct half half[2])
 {
 	/* TG1's codes, as TG0's. */
-	static const uint8_t tg1[] = { 3, 2, 0, 1 };
+	static const uint8_t tg1[] = {3, 2, 0, 1};
 	bool el2 = s->world == SN_SMMU_EL2;
 
 	half[0] = (struct half){
@@ -39,8 +39,7 @@ static void halves(const struct sn_smmu *s, const uint64_t *cd, struct half half
 
 static bool wide(const struct sn_smmu *s, const uint64_t *cd, const struct half *half)
 {
-	return half->granule_lg2 == 16 ||
-	       (sn_bit(s->reg.idr[5], IDR5_DS) && sn_bit(cd[2], 58));
+	return half->granule_lg2 == 16 || (sn_bit(s->reg.idr[5], IDR5_DS) && sn_bit(cd[2], 58));
 }
 
 static bool half_legal(const struct sn_smmu *s, const uint64_t *cd, const struct half *half)

@@ -65,8 +65,7 @@ static bool stage_2(struct sn_smmu *s)
 		return false;
 	if (!sn_bit(q2, 51) || !sn_bit(idr[0], IDR0_TTF_64))
 		return false;
-	if (((ha || hd) && httu == 0) || (hd && httu == 1) ||
-	    (sn_bit(q2, 59) && !ha && httu == 3))
+	if (((ha || hd) && httu == 0) || (hd && httu == 1) || (sn_bit(q2, 59) && !ha && httu == 3))
 		return false;
 	if (!granule)
 		return false;
@@ -98,9 +97,9 @@ static bool stage_2(struct sn_smmu *s)
 		.oa_bits = (uint8_t)oa,
 		.granule_lg2 = (uint8_t)granule,
 		.flags = (big ? SNEST_STAGE_BIG_ENDIAN : 0) | (ds ? SNEST_STAGE_ARM_DS : 0) |
-		         (granule == 16 && ias > 48 ? SNEST_STAGE_ARM_LPA : 0) |
-		         (ha ? SNEST_STAGE_HW_A : 0) | (ha && hd ? SNEST_STAGE_HW_D : 0) |
-		         (!ha && sn_bit(q2, 53) ? SNEST_STAGE_ARM_AFFD : 0),
+	                 (granule == 16 && ias > 48 ? SNEST_STAGE_ARM_LPA : 0) |
+	                 (ha ? SNEST_STAGE_HW_A : 0) | (ha && hd ? SNEST_STAGE_HW_D : 0) |
+	                 (!ha && sn_bit(q2, 53) ? SNEST_STAGE_ARM_AFFD : 0),
 		.root = q3 & TTB,
 	};
 	return !snest_stage_check(&s->stage_2, NULL);
@@ -161,9 +160,7 @@ bool sn_smmu_ste(struct sn_smmu *s)
 		strw = 0;
 	if (strw & 1)
 		return false;
-	s->world = strw == 0                  ? SN_SMMU_EL1
-	           : sn_bit(s->reg.cr2, 0) ? SN_SMMU_EL2_E2H
-	                                      : SN_SMMU_EL2;
+	s->world = strw == 0 ? SN_SMMU_EL1 : sn_bit(s->reg.cr2, 0) ? SN_SMMU_EL2_E2H : SN_SMMU_EL2;
 	if ((s->s1 && !stage_1(s)) || (s->s2 && !stage_2(s)))
 		return false;
 	/* The VMID also tags stage 1 of EL1, with or without stage 2. */

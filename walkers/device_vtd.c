@@ -188,8 +188,7 @@ static void legacy(struct vtd *v)
 	uint64_t did = sn_bits(ce[1], 23, 8);
 
 	if (sn_bits(ce[0], 11, 4) || sn_bit(ce[1], 7) || sn_bits(ce[1], 63, 24) ||
-	    did >> v->did_bits ||
-	    ((tt != TT_PASS || policy.pass_pointer) && (ce[0] & v->wide))) {
+	    did >> v->did_bits || ((tt != TT_PASS || policy.pass_pointer) && (ce[0] & v->wide))) {
 		sn_device_fault(&v->d, 0xb, at, ce[0]);
 		return;
 	}
@@ -306,8 +305,8 @@ static void pasid_entry(struct vtd *v, uint64_t at)
 		c->space = c->pasid;
 	}
 	if ((pgtt != PGTT_SECOND && !first_stage(v, pe)) ||
-	    (pgtt != PGTT_FIRST && !second_stage(v, (unsigned)sn_bits(pe[0], 4, 2), pe[0],
-	                                         sn_bit(pe[0], 9))))
+	    (pgtt != PGTT_FIRST &&
+	     !second_stage(v, (unsigned)sn_bits(pe[0], 4, 2), pe[0], sn_bit(pe[0], 9))))
 		sn_device_fault(&v->d, 0x5b, at, pe[0]);
 }
 
@@ -411,8 +410,7 @@ int snest_vtd_context(struct snest_vm *vm, const struct snest_vtd_registers *reg
 
 	if (ret)
 		return ret;
-	if (v.reg.haw < 32 || v.reg.haw > 52 || CAP_ND(v.reg.cap) == 7 ||
-	    CAP_MGAW(v.reg.cap) < 30)
+	if (v.reg.haw < 32 || v.reg.haw > 52 || CAP_ND(v.reg.cap) == 7 || CAP_MGAW(v.reg.cap) < 30)
 		return -EINVAL;
 	ret = sn_device_begin(&v.d, vm, request, context, SNEST_IOMMU_VTD, 0xffff);
 	if (ret)

@@ -118,22 +118,22 @@ static bool in_set(const struct code_set *set, unsigned code)
 
 bool sn_vtd_fault_qualified(unsigned code)
 {
-	static const struct code_set confirmed = { {
+	static const struct code_set confirmed = {{
 		C(0x2) | C(0x3) | C(0x4) | C(0x5) | C(0x6) | C(0x7) | C(0xc) | C(0xd) | C(0xe) |
 			C(0x22) | C(0x24) | C(0x26) | C(0x27) | C(0x28),
 		C(0x51) | C(0x59) | C(0x5b) | C(0x70) | C(0x71) | C(0x72) | C(0x73),
 		C(0x80) | C(0x81) | C(0x85) | C(0x87) | C(0x91),
 		0,
-	} };
+	}};
 	/* Not in any list at hand; like their counterparts above. 0Bh has none and stays out. */
-	static const struct code_set by_analogy = { {
+	static const struct code_set by_analogy = {{
 		0,
 		C(0x41) | C(0x43) | C(0x44) | C(0x45) | C(0x46) | C(0x47) | C(0x48) | C(0x5c) |
 			C(0x5d) | C(0x74) | C(0x75) | C(0x76) | C(0x77) | C(0x78) | C(0x79) |
 			C(0x7a) | C(0x7b) | C(0x7c) | C(0x7d),
 		C(0x82) | C(0x83) | C(0x84) | C(0x86) | C(0x90),
 		0,
-	} };
+	}};
 
 	return in_set(&confirmed, code) || in_set(&by_analogy, code);
 }
@@ -142,12 +142,12 @@ static bool vtd_recorded(const struct snest_context *context, const struct snest
                          unsigned code)
 {
 	/* A translation request that merely lacks rights is answered "none". */
-	static const struct code_set rights = { {
+	static const struct code_set rights = {{
 		C(0x5) | C(0x6),
 		C(0x71) | C(0x75) | C(0x76) | C(0x79),
 		C(0x81) | C(0x82) | C(0x85) | C(0x86),
 		0,
-	} };
+	}};
 
 	if (request->kind == SNEST_REQUEST_TRANSLATION && in_set(&rights, code))
 		return false;
@@ -246,8 +246,8 @@ unsigned sn_smmu_fault_class(const struct snest_context *context, const struct s
 	if (fault->for_stage == 0 && fault->stage)
 		return s2 | (fault->for_level == SNEST_LEVEL_STRUCTURE ? SN_SMMU_CLASS_CD
 		                                                       : SN_SMMU_CLASS_TT);
-	return s2 | (fault->reason == SNEST_FAULT_TABLE_ACCESS ? SN_SMMU_CLASS_TT
-	                                                       : SN_SMMU_CLASS_IN);
+	return s2 |
+	       (fault->reason == SNEST_FAULT_TABLE_ACCESS ? SN_SMMU_CLASS_TT : SN_SMMU_CLASS_IN);
 }
 
 static bool smmu_recorded(const struct snest_context *context, const struct snest_request *request,
@@ -271,8 +271,8 @@ unsigned sn_riscv_fault_code(const struct snest_context *context, const struct s
                              uint32_t access)
 {
 	/* Instruction, write, read. */
-	static const uint8_t memory[] = { 1, 7, 5 }, page[] = { 12, 15, 13 },
-	                     guest_page[] = { 20, 23, 21 };
+	static const uint8_t memory[] = {1, 7, 5}, page[] = {12, 15, 13},
+			     guest_page[] = {20, 23, 21};
 	unsigned type = access & SNEST_WRITE ? 1 : access & SNEST_EXEC ? 0 : 2;
 
 	if (fault->stage == SNEST_NO_STAGE)
@@ -292,8 +292,8 @@ unsigned sn_riscv_fault_implicit(const struct snest_context *context,
 	return 1 | (fault->access & SNEST_WRITE ? 2 : 0);
 }
 
-static bool riscv_recorded(const struct snest_context *context,
-                           const struct snest_request *request, unsigned code)
+static bool riscv_recorded(const struct snest_context *context, const struct snest_request *request,
+                           unsigned code)
 {
 	if (request->kind == SNEST_REQUEST_TRANSLATION) {
 		switch (code) {

@@ -141,16 +141,19 @@ static inline struct sn_entry amd_v1_decode(const struct sn_pt *pt, unsigned hal
 	e.addr = raw & AMD_V1_ADDR;
 	if (raw & AMD_V1_RESERVED_TABLE) {
 		e.early = SNEST_FAULT_RESERVED;
+	} else if (__builtin_expect(next == level, 1)) {
+		/* The manual's levels count from 1. Said apart, as then no shift waits for `raw`. */
+		e.next = (uint8_t)(level - 1);
 	} else if (next > level) {
-		/* The manual's levels count from 1: this one is level + 1. */
 		e.late = SNEST_FAULT_LEVEL;
+		return e;
 	} else {
 		e.next = (uint8_t)(next - 1);
 		e.skip = sn_mask(amd_v1_shift(pt, half, level)) &
 		         ~sn_mask(amd_v1_shift(pt, half, next));
-		if (e.addr & ~pt->out_mask)
-			e.late = SNEST_FAULT_ADDRESS_SIZE;
 	}
+	if (e.addr & ~pt->out_mask)
+		e.late = SNEST_FAULT_ADDRESS_SIZE;
 	return e;
 }
 

@@ -83,8 +83,8 @@ static inline uint64_t F(strides)(const struct sn_pt *pt, unsigned half, const v
 	uint64_t field, step = F(stride)(pt, half, &field), i;
 
 	for (i = 0; i < n && step; i++) {
-		uint64_t next = sn_entry_load((const char *)ptr + (i << F(ENTRY_LG2)),
-		                              F(ENTRY_LG2));
+		uint64_t next =
+			sn_entry_load((const char *)ptr + (i << F(ENTRY_LG2)), F(ENTRY_LG2));
 
 		if (swap)
 			next = sn_entry_swap(next, F(ENTRY_LG2));
@@ -98,10 +98,14 @@ static inline uint64_t F(strides)(const struct sn_pt *pt, unsigned half, const v
 	return i;
 }
 
-/* Enumerates first..last below one table whose first entry translates `base`. */
-static int F(range_table)(struct sn_ranger *r, unsigned k, unsigned half, unsigned level,
-                          uint64_t table, uint64_t base, uint64_t first, uint64_t last,
-                          uint64_t delta, unsigned grant)
+/*
+ * Enumerates first..last below one table whose first entry translates `base`.
+ * Flattened for the reason that the walk is.
+ */
+__attribute__((flatten)) static int F(range_table)(struct sn_ranger *r, unsigned k, unsigned half,
+                                                   unsigned level, uint64_t table, uint64_t base,
+                                                   uint64_t first, uint64_t last, uint64_t delta,
+                                                   unsigned grant)
 {
 	const struct sn_pt *pt = &r->env.pt[k];
 	unsigned shift = F(shift)(pt, half, level);

@@ -17,12 +17,11 @@
 
 /*
  * A root may be larger than the pool's pages: 16 concatenated tables of 64 KiB
- * are 1 MiB. Such a root is an object of the VM, not counted against the table
- * budget; there is at most one of them in a table.
+ * are 1 MiB. Such a root comes straight from the VM's memory and counts
+ * as an object, not against the table budget; a table has at most two.
  */
 static void *root_alloc(struct snest_table *table, unsigned lg2, int *error)
 {
-	struct snest_vm *vm = table->vm;
 	size_t size = (size_t)1 << lg2;
 	void *root;
 
@@ -30,26 +29,25 @@ static void *root_alloc(struct snest_table *table, unsigned lg2, int *error)
 	if (!table->pooled)
 		return table->memory.alloc(table->memory.opaque, lg2);
 	if (lg2 <= SN_POOL_MAX_LG2)
-		return sn_pool_alloc(&vm->pool, lg2, error);
-	root = vm->hooks.alloc(vm->hooks.opaque, size, size);
-	if (root) {
-		memset(root, 0, size);
-		__atomic_add_fetch(&vm->object_bytes, size, __ATOMIC_RELAXED);
-	}
-	return root;
+		return sn_pool_alloc(&table->vm->pool, lg2, error);
+	root = sn_vm_memory_alloc(table->vm, size, size);
+	if (!root)
+		return NULL;
+	__atomic_add_fetch(&table->vm->object_bytes, size, __ATOMIC_RELAXED);
+	return memset(root, 0, size);
 }
 
 static void root_free(struct snest_table *table, void *root, unsigned lg2)
 {
-	struct snest_vm *vm = table->vm;
+	size_t size = (size_t)1 << lg2;
 
 	if (!table->pooled) {
 		table->memory.free(table->memory.opaque, root, lg2);
 	} else if (lg2 <= SN_POOL_MAX_LG2) {
-		sn_pool_free(&vm->pool, root, lg2);
+		sn_pool_free(&table->vm->pool, root, lg2);
 	} else {
-		vm->hooks.free(vm->hooks.opaque, root, (size_t)1 << lg2);
-		__atomic_sub_fetch(&vm->object_bytes, (size_t)1 << lg2, __ATOMIC_RELAXED);
+		__atomic_sub_fetch(&table->vm->object_bytes, size, __ATOMIC_RELAXED);
+		sn_vm_memory_free(table->vm, root, size);
 	}
 }
 
@@ -80,6 +78,9 @@ static int roots_alloc(struct snest_table *table)
 		table->root[half] = root_alloc(table, table->root_lg2[half], &error);
 		if (!table->root[half])
 			return error;
+		if (table->pt.top[half] &&
+		    (sn_table_addr(table, table->root[half]) & ~table->table_mask[half]))
+			return -EINVAL;
 		table->bytes += (uint64_t)1 << table->root_lg2[half];
 	}
 	table->stage.root = sn_table_addr(table, table->root[0]);

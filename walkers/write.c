@@ -60,8 +60,6 @@ int sn_table_reserve(struct snest_table *table, unsigned half, uint64_t count)
 		*page = table->reserve;
 		table->reserve = page;
 		table->bytes += (uint64_t)1 << lg2;
-		if (table->pooled)
-			sn_pool_page(page)->used = 0;
 	}
 	return 0;
 }

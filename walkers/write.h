@@ -70,6 +70,7 @@ struct snest_table {
 	uint64_t leaf_first, leaf_last; /* input it translates */
 	void *leaf;
 	unsigned leaf_half;
+	uint64_t leaf_witness; /* an entry of it that may be used */
 
 	bool pooled; /* pages are the VM's pool's, and counted in sn_page.used */
 	bool quiet;  /* nobody walks it any more: pages go back at once */

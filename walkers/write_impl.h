@@ -144,6 +144,7 @@ static void F(unmap_table)(struct F(edit) *x, unsigned level, void *table, uint6
 	for (uint64_t in = first;; in = end + 1) {
 		struct F(slot) s = { .table = table, .level = level, .first = in & ~slot_mask };
 		bool covered = in == s.first && (in | slot_mask) <= last;
+		uint64_t witness;
 		struct sn_entry e;
 
 		end = (in | slot_mask) < last ? in | slot_mask : last;
@@ -161,8 +162,8 @@ static void F(unmap_table)(struct F(edit) *x, unsigned level, void *table, uint6
 
 				if (!covered)
 					F(unmap_table)(x, level - 1, child, in, end);
-				if (covered ||
-				    F(unused)(x, level - 1, child, F(index)(x, level - 1, end))) {
+				witness = F(index)(x, level - 1, end);
+				if (covered || F(unused)(x, level - 1, child, &witness)) {
 					F(put)(x->pt, table, s.index, 0);
 					F(count)(x, level, table, 0 - (uint64_t)1);
 					if (covered)
@@ -196,6 +197,7 @@ static void F(prune)(struct F(edit) *x, unsigned level, void *table, uint64_t in
 {
 	uint64_t i = F(index)(x, level, in), raw = F(get)(x->pt, table, i);
 	struct sn_entry e = F(decode)(x->pt, x->half, level, raw);
+	uint64_t witness = 0;
 	void *child;
 
 	if (e.kind != SN_ENTRY_TABLE)
@@ -203,7 +205,7 @@ static void F(prune)(struct F(edit) *x, unsigned level, void *table, uint64_t in
 	child = F(child)(x, &e);
 	if (level > 1)
 		F(prune)(x, level - 1, child, in);
-	if (F(unused)(x, level - 1, child, F(index)(x, level - 1, in))) {
+	if (F(unused)(x, level - 1, child, &witness)) {
 		F(put)(x->pt, table, i, 0);
 		F(count)(x, level, table, 0 - (uint64_t)1);
 		sn_table_retire(x->t, x->half, child, false);
@@ -290,22 +292,18 @@ static int F(map_table)(struct F(edit) *x, unsigned level, void *table, uint64_t
 	}
 }
 
-/* Remembers the leaf table of `in`, so that the next change near it need not look for it. */
-static void F(remember)(const struct F(edit) *x, uint64_t in)
+/* Remembers a leaf table, so that the next change near it need not look for it. */
+static inline void F(keep)(const struct F(edit) *x, void *table, uint64_t in)
 {
-	struct F(slot) s = F(find)(x, in);
-	uint64_t width = F(shift)(x->pt, x->half, 0) + F(index_bits)(x->pt, x->half, 0);
+	unsigned width = F(shift)(x->pt, x->half, 0) + F(index_bits)(x->pt, x->half, 0);
+	uint64_t first = in & ~sn_mask(width), last = in | sn_mask(width);
+	struct snest_table *t = x->t;
 
-	if (s.level != 0)
-		return;
-	x->t->leaf = s.table;
-	x->t->leaf_half = x->half;
-	x->t->leaf_first = in & ~sn_mask((unsigned)width);
-	x->t->leaf_last = in | sn_mask((unsigned)width);
-	if (x->t->leaf_first < x->span_first)
-		x->t->leaf_first = x->span_first;
-	if (x->t->leaf_last > x->span_last)
-		x->t->leaf_last = x->span_last;
+	t->leaf = table;
+	t->leaf_half = x->half;
+	t->leaf_witness = F(index)(x, 0, in);
+	t->leaf_first = first < x->span_first ? x->span_first : first;
+	t->leaf_last = last > x->span_last ? x->span_last : last;
 }
 
 /* Finds the root that translates first..last. False: not one interval of valid inputs. */
@@ -389,10 +387,45 @@ static inline int F(map_at_hand)(struct snest_table *t, const struct sn_piece *p
 	return 0;
 }
 
+/* Maps x->piece, less than a leaf table, where no leaf table is at hand. */
+static int F(map_near)(struct F(edit) *x, uint64_t sizes)
+{
+	const struct sn_piece *p = &x->piece;
+	struct F(slot) s = F(find)(x, p->first);
+	struct sn_piece part = *p;
+	void *leaf, *table;
+	int ret;
+
+	if (s.level == 0) {
+		F(keep)(x, s.table, p->first);
+		return F(map_at_hand)(x->t, p, sizes);
+	}
+	if (s.raw)
+		return -EEXIST;
+	ret = sn_table_reserve(x->t, x->half, s.level);
+	if (ret)
+		return ret;
+	part.sizes = sizes;
+	leaf = table = sn_table_take(x->t);
+	F(put_piece)(x, 0, leaf, &part);
+	F(count)(x, 0, leaf, ((p->last - p->first) >> F(shift)(x->pt, x->half, 0)) + 1);
+	for (unsigned level = 1; level <= s.level; level++) {
+		void *upper = level == s.level ? s.table : sn_table_take(x->t);
+
+		F(put)(x->pt, upper, F(index)(x, level, p->first), F(link)(x, level, table));
+		F(count)(x, level, upper, 1);
+		table = upper;
+	}
+	F(keep)(x, leaf, p->first);
+	return 0;
+}
+
 static int F(map_anywhere)(struct snest_table *t, const struct sn_piece *piece, bool replace)
 {
 	struct F(edit) x = { .t = t, .pt = &t->pt, .replace = replace, .piece = *piece };
-	unsigned top;
+	unsigned width, top;
+	struct F(slot) s;
+	uint64_t small;
 	int ret;
 
 	if (!F(locate)(&x, piece->first, piece->last))
@@ -400,6 +433,11 @@ static int F(map_anywhere)(struct snest_table *t, const struct sn_piece *piece, 
 	x.piece.sizes &= t->sizes[x.half];
 	if (!F(makes)(&x))
 		return -EINVAL;
+	width = F(shift)(x.pt, x.half, 0) + F(index_bits)(x.pt, x.half, 0);
+	small = x.piece.sizes & F(leaf_sizes)(x.pt, x.half, 0);
+	if (!replace && small && !((piece->first ^ piece->last) & ~sn_mask(width)) &&
+	    piece->last - piece->first < sn_mask(width))
+		return F(map_near)(&x, small);
 	top = x.pt->top[x.half];
 	x.dry = true;
 	ret = F(map_table)(&x, top, t->root[x.half], piece->first, piece->last);
@@ -410,7 +448,9 @@ static int F(map_anywhere)(struct snest_table *t, const struct sn_piece *piece, 
 	x.dry = false;
 	(void)F(map_table)(&x, top, t->root[x.half], piece->first, piece->last);
 	sn_table_settle(t);
-	F(remember)(&x, piece->last);
+	s = F(find)(&x, piece->last);
+	if (s.level == 0)
+		F(keep)(&x, s.table, piece->last);
 	return 0;
 }
 
@@ -476,7 +516,7 @@ static inline int F(unmap_at_hand)(struct snest_table *t, uint64_t first, uint64
 		return -EINVAL;
 	F(unmap_leaves)(&x, t->leaf, first, last);
 	*bytes = x.bytes;
-	if (x.pt->top[x.half] && F(unused)(&x, 0, t->leaf, F(index)(&x, 0, last)))
+	if (x.pt->top[x.half] && F(unused)(&x, 0, t->leaf, &t->leaf_witness))
 		F(drop_leaf)(t, last);
 	return 0;
 }

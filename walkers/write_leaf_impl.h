@@ -151,16 +151,25 @@ static inline void F(count)(const struct F(edit) *x, unsigned level, void *table
 		sn_pool_page(table)->used += (uint16_t)n;
 }
 
-/* Whether a table has no used entry; `i` is where one is likely. */
-static inline bool F(unused)(const struct F(edit) *x, unsigned level, const void *table, uint64_t i)
+/*
+ * Whether a table has no used entry. *witness is an entry that may be used, and
+ * becomes one that is: only a caller's tables are not counted, and are searched.
+ */
+static inline bool F(unused)(const struct F(edit) *x, unsigned level, const void *table,
+                             uint64_t *witness)
 {
 	uint64_t n = F(entries)(x, level);
 
 	if (x->t->pooled)
 		return sn_pool_page(table)->used == 0;
+	/* Neighbours first: what is used is rarely alone. */
 	for (uint64_t k = 0; k < n; k++) {
-		if (F(get)(x->pt, table, (i + k) & (n - 1)))
+		uint64_t i = (*witness - 1 + k) & (n - 1);
+
+		if (F(get)(x->pt, table, i)) {
+			*witness = i;
 			return false;
+		}
 	}
 	return true;
 }

@@ -56,23 +56,24 @@ enum snest_context_outcome {
 };
 
 /* Flags of a context. */
-#define SNEST_CONTEXT_QUIET 0x1u        /* qualified faults are not recorded: FPD, DTF, SA, CD.R = 0 */
-#define SNEST_CONTEXT_ATS 0x2u          /* translation and translated requests allowed */
-#define SNEST_CONTEXT_PRI 0x4u          /* page requests allowed */
-#define SNEST_CONTEXT_PRIVILEGED 0x8u   /* requests count as privileged: RID_PRIV, PRIVCFG */
-#define SNEST_CONTEXT_PASID 0x10u       /* the device has a PASID table */
-#define SNEST_CONTEXT_SCALABLE 0x20u    /* VT-d scalable mode: its fault codes apply */
-#define SNEST_CONTEXT_MSI_FLAT 0x40u    /* RISC-V: msi_* below are valid */
-#define SNEST_CONTEXT_T2GPA 0x80u       /* RISC-V: translated requests carry GPAs */
-#define SNEST_CONTEXT_STALL 0x100u      /* SMMUv3: stage 1 faults stall */
-#define SNEST_CONTEXT_SUPPRESS 0x200u   /* AMD: page faults suppressed after the first (SE) */
+#define SNEST_CONTEXT_QUIET 0x1u /* qualified faults are not recorded: FPD, DTF, SA, CD.R = 0 */
+#define SNEST_CONTEXT_ATS 0x2u   /* translation and translated requests allowed */
+#define SNEST_CONTEXT_PRI 0x4u   /* page requests allowed */
+#define SNEST_CONTEXT_PRIVILEGED 0x8u     /* requests count as privileged: RID_PRIV, PRIVCFG */
+#define SNEST_CONTEXT_PASID 0x10u         /* the device has a PASID table */
+#define SNEST_CONTEXT_SCALABLE 0x20u      /* VT-d scalable mode: its fault codes apply */
+#define SNEST_CONTEXT_MSI_FLAT 0x40u      /* RISC-V: msi_* below are valid */
+#define SNEST_CONTEXT_T2GPA 0x80u         /* RISC-V: translated requests carry GPAs */
+#define SNEST_CONTEXT_STALL 0x100u        /* SMMUv3: stage 1 faults stall */
+#define SNEST_CONTEXT_SUPPRESS 0x200u     /* AMD: page faults suppressed after the first (SE) */
 #define SNEST_CONTEXT_UNPRIVILEGED 0x400u /* requests count as unprivileged */
 #define SNEST_CONTEXT_DATA 0x800u         /* SMMUv3 INSTCFG: fetches count as reads */
 #define SNEST_CONTEXT_FETCH 0x1000u       /* SMMUv3 INSTCFG: reads count as fetches */
 #define SNEST_CONTEXT_STALL_2 0x2000u     /* SMMUv3: stage 2 faults stall */
 #define SNEST_CONTEXT_QUIET_2 0x4000u     /* SMMUv3: stage 2 faults are not recorded */
 #define SNEST_CONTEXT_RAZ_WI 0x8000u      /* SMMUv3: a stage 1 fault reads as zero (CD.A = 0) */
-#define SNEST_CONTEXT_SPLIT_ATS 0x10000u  /* SMMUv3: ATS ends at stage 1, translated requests begin at 2 */
+#define SNEST_CONTEXT_SPLIT_ATS \
+	0x10000u /* SMMUv3: ATS ends at stage 1, translated requests begin at 2 */
 
 /*
  * A structure that lies behind a guest stage (SMMUv3 context descriptors,
@@ -101,10 +102,11 @@ struct snest_context {
 	 */
 	uint32_t domain;
 	uint32_t space;
-	uint32_t pasid; /* the PASID that was used, after RID_PASID and the like; or SNEST_NO_PASID */
+	uint32_t
+		pasid; /* the PASID that was used, after RID_PASID and the like; or SNEST_NO_PASID */
 	uint64_t msi_table;             /* RISC-V MSI_FLAT: address of the table, */
 	uint64_t msi_mask, msi_pattern; /* page numbers */
-	struct snest_stage stage[3]; /* nearest to the device first */
+	struct snest_stage stage[3];    /* nearest to the device first */
 	struct snest_fault fault;
 };
 
@@ -150,11 +152,9 @@ struct snest_riscv_registers {
  * Errors: -EINVAL (impossible register values or request), -E2BIG.
  */
 SNEST_API int snest_vtd_context(struct snest_vm *vm, const struct snest_vtd_registers *registers,
-                                const struct snest_request *request,
-                                struct snest_context *context);
+                                const struct snest_request *request, struct snest_context *context);
 SNEST_API int snest_amd_context(struct snest_vm *vm, const struct snest_amd_registers *registers,
-                                const struct snest_request *request,
-                                struct snest_context *context);
+                                const struct snest_request *request, struct snest_context *context);
 SNEST_API int snest_smmu_context(struct snest_vm *vm, const struct snest_smmu_registers *registers,
                                  const struct snest_request *request,
                                  struct snest_context *context);

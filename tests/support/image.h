@@ -45,7 +45,7 @@ static inline void image_create(struct image *image, bool direct)
 		.last = IMAGE_SIZE - 1,
 		.host = 0x100000000000ull,
 	};
-	struct snest_accessors accessors = { .read = image_read, .opaque = image };
+	struct snest_accessors accessors = {.read = image_read, .opaque = image};
 
 	memset(image, 0, sizeof(*image));
 	image->words = aligned_alloc(4096, IMAGE_SIZE);
