@@ -129,26 +129,25 @@ static const struct format {
 	const char *name;
 	struct snest_stage stage;
 } formats[] = {
-#define STAGE(...)                                                                              \
-	{                                                                                       \
-		.size = sizeof(struct snest_stage), __VA_ARGS__                                 \
+#define STAGE(...)                                              \
+	{                                                       \
+		.size = sizeof(struct snest_stage), __VA_ARGS__ \
 	}
-	{ "x86-64, 4 levels", STAGE(.format = SNEST_FORMAT_X86_64, .levels = 4) },
-	{ "x86-64, 4 levels, A and D",
-	  STAGE(.format = SNEST_FORMAT_X86_64, .levels = 4,
-	        .flags = SNEST_STAGE_HW_A | SNEST_STAGE_HW_D) },
-	{ "x86-64, 5 levels", STAGE(.format = SNEST_FORMAT_X86_64, .levels = 5) },
-	{ "vtd-ss, 4 levels", STAGE(.format = SNEST_FORMAT_VTD_SS, .levels = 4) },
-	{ "amd-v1, 4 levels", STAGE(.format = SNEST_FORMAT_AMD_V1, .levels = 4) },
-	{ "amd-v2, 4 levels", STAGE(.format = SNEST_FORMAT_AMD_V2, .levels = 4) },
-	{ "arm-s1, 4 levels (4K, 48)",
-	  STAGE(.format = SNEST_FORMAT_ARM_S1, .granule_lg2 = 12, .ia_bits = 48) },
-	{ "arm-s2, 4 levels (4K, 48)",
-	  STAGE(.format = SNEST_FORMAT_ARM_S2, .granule_lg2 = 12, .ia_bits = 48) },
-	{ "riscv32, 2 levels (Sv32)", STAGE(.format = SNEST_FORMAT_RISCV32, .levels = 2) },
-	{ "riscv64, 4 levels (Sv48)", STAGE(.format = SNEST_FORMAT_RISCV64, .levels = 4) },
-	{ "riscv64, 4 levels (Sv48x4)",
-	  STAGE(.format = SNEST_FORMAT_RISCV64, .levels = 4, .flags = SNEST_STAGE_RISCV_X4) },
+	{"x86-64, 4 levels", STAGE(.format = SNEST_FORMAT_X86_64, .levels = 4)},
+	{"x86-64, 4 levels, A and D", STAGE(.format = SNEST_FORMAT_X86_64, .levels = 4,
+                                            .flags = SNEST_STAGE_HW_A | SNEST_STAGE_HW_D)},
+	{"x86-64, 5 levels", STAGE(.format = SNEST_FORMAT_X86_64, .levels = 5)},
+	{"vtd-ss, 4 levels", STAGE(.format = SNEST_FORMAT_VTD_SS, .levels = 4)},
+	{"amd-v1, 4 levels", STAGE(.format = SNEST_FORMAT_AMD_V1, .levels = 4)},
+	{"amd-v2, 4 levels", STAGE(.format = SNEST_FORMAT_AMD_V2, .levels = 4)},
+	{"arm-s1, 4 levels (4K, 48)",
+         STAGE(.format = SNEST_FORMAT_ARM_S1, .granule_lg2 = 12, .ia_bits = 48)},
+	{"arm-s2, 4 levels (4K, 48)",
+         STAGE(.format = SNEST_FORMAT_ARM_S2, .granule_lg2 = 12, .ia_bits = 48)},
+	{"riscv32, 2 levels (Sv32)", STAGE(.format = SNEST_FORMAT_RISCV32, .levels = 2)},
+	{"riscv64, 4 levels (Sv48)", STAGE(.format = SNEST_FORMAT_RISCV64, .levels = 4)},
+	{"riscv64, 4 levels (Sv48x4)",
+         STAGE(.format = SNEST_FORMAT_RISCV64, .levels = 4, .flags = SNEST_STAGE_RISCV_X4)},
 };
 
 static void walk_prepared(struct bench *b, uint64_t n)
@@ -230,7 +229,7 @@ static int count_run(void *opaque, const struct snest_run *run)
 
 static void range(struct bench *b, uint64_t n)
 {
-	struct snest_walk_range r = { .size = sizeof(r), .last = n * PAGE - 1 };
+	struct snest_walk_range r = {.size = sizeof(r), .last = n * PAGE - 1};
 
 	b->runs = 0;
 	check(snest_walk_range(b->vm, snest_table_stage(b->table), 1, &r, count_run, &b->runs),
@@ -373,7 +372,7 @@ static void writes(struct bench *b)
 int main(void)
 {
 	static struct bench b;
-	struct snest_region region = { .size = sizeof(region), .last = RAM_BYTES - 1 };
+	struct snest_region region = {.size = sizeof(region), .last = RAM_BYTES - 1};
 
 	b.ram.base = mmap(NULL, RAM_BYTES, PROT_READ | PROT_WRITE,
 	                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

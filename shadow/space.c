@@ -97,7 +97,7 @@ static int space_new(struct snest_vm *vm, const struct snest_space_config *confi
 	sn_tree_init(&space->tree[1]);
 	sn_graveyard_init(&space->graveyard, vm);
 	if (config->table_bytes_max)
-		space->graveyard.linked_max = config->table_bytes_max / 4096 + !(config->table_bytes_max / 4096);
+		space->graveyard.linked_max = config->table_bytes_max / 4096;
 	sn_dirty_init(&space->dirty, vm);
 	pthread_mutex_init(&space->lock, NULL);
 	*out = space;

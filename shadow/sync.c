@@ -8,16 +8,7 @@
 uint64_t *sn_sync_slot(struct sn_sync *s, uint64_t iova, unsigned shift, unsigned origin,
                        int *error)
 {
-	struct snest_space *space = s->space;
-
-	/* One slot takes a table a level at most. */
-	if (space->table_bytes_max &&
-	    (space->tree[0].tables + SN_SH_SHIFT_MAX / SN_SH_BITS) * 4096 >
-	            space->table_bytes_max) {
-		*error = -ENOSPC;
-		return NULL;
-	}
-	return sn_tree_slot(s->tree, &space->graveyard, iova, shift, origin, error);
+	return sn_tree_slot(s->tree, &s->space->graveyard, iova, shift, origin, error);
 }
 
 static void erase(struct sn_sync *s, uint64_t first, uint64_t last)

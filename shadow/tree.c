@@ -29,6 +29,7 @@ void sn_graveyard_init(struct sn_graveyard *graveyard, struct snest_vm *vm)
 {
 	memset(graveyard, 0, sizeof(*graveyard));
 	graveyard->vm = vm;
+	graveyard->linked_max = UINT64_MAX;
 	pthread_mutex_init(&graveyard->lock, NULL);
 }
 
@@ -112,9 +113,8 @@ static uint64_t *table_alloc(struct sn_tree *tree, struct sn_graveyard *g, unsig
 {
 	uint64_t *table;
 
-	if (g->linked_max &&
-	    (g->linked >= g->linked_max ||
-	     __atomic_load_n(&g->unlinked, __ATOMIC_RELAXED) >= g->linked_max)) {
+	if (g->linked >= g->linked_max ||
+	    __atomic_load_n(&g->unlinked, __ATOMIC_RELAXED) >= g->linked_max) {
 		*error = -ENOSPC;
 		return NULL;
 	}

@@ -40,7 +40,7 @@ struct sn_graveyard {
 	/* The space's account of tables: in its trees, unlinked and not yet free, and the budget. */
 	uint64_t linked;
 	uint64_t unlinked;     /* atomic */
-	uint64_t linked_max;   /* also of `unlinked`; 0: no limit */
+	uint64_t linked_max;   /* also of `unlinked` */
 };
 
 /* An empty tree's root: a table of zeros, so that readers need no special case. */

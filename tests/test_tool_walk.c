@@ -320,6 +320,61 @@ static void contexts(void **state)
 	says(f, "vtd code 0x59");
 }
 
+/* One 4 KiB page at IOVA 0x1000 each, through the structures of the other three. */
+static void other_iommus(void **state)
+{
+	static const struct {
+		uint32_t at;
+		uint64_t word;
+	} words[] = {
+		/* AMD: device table entry of 00:03.0, domain 7, mode 3 */
+		{0x10300, 0x6000000000020603},
+		{0x10308, 7},
+		{0x20000, 0x6000000000021401},
+		{0x21000, 0x6000000000022201},
+		{0x22008, 0x6000000000005001},
+		/* RISC-V: device 5 in a directory of one level, PSCID 9, Sv39 */
+		{0x30140, 1},
+		{0x30150, 9 << 12},
+		{0x30158, 0x8000000000000031},
+		{0x31000, 0x32 << 10 | 1},
+		{0x32000, 0x33 << 10 | 1},
+		{0x33008, 0x6 << 10 | 0xd7},
+		/* SMMUv3: stream 3, stage 2 only, VMID 4, 39 bits from level 1 on */
+		{0x400c0, 6 << 1 | 1},
+		{0x400d0, 1ull << 58 | 1ull << 51 | 5ull << 48 | 1ull << 38 | 25ull << 32 | 4},
+		{0x400d8, 0x50000},
+		{0x50000, 0x51003},
+		{0x51000, 0x52003},
+		{0x52008, 0x74c3},
+	};
+	static unsigned char image[0x60000];
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		for (unsigned b = 0; b < 8; b++)
+			image[words[i].at + b] = (unsigned char)(words[i].word >> 8 * b);
+	}
+	write_file(f, "other.img", image, sizeof(image));
+	run(f, "walk -m other.img --iommu amd --device-table 0x10000 --rid 00:03.0 -a rw 0x1234");
+	ends(f, 0);
+	says(f, "RID 00:03.0: domain 7");
+	says(f, "GPA 0x5234  4 KiB rw");
+	run(f, "walk -m other.img --iommu riscv --ddtp 0xc002 --rid 5 -a rw 0x1234");
+	ends(f, 0);
+	says(f, "Device 0x5: domain 0, space 9");
+	says(f, "GPA 0x6234  4 KiB rw");
+	run(f, "walk -m other.img --iommu smmu --strtab-base 0x40000 --strtab-base-cfg 4 --rid 3 "
+	       "-a rw 0x1234");
+	ends(f, 0);
+	says(f, "Stream 0x3: domain 4");
+	says(f, "GPA 0x7234  4 KiB rw");
+	run(f, "walk -m other.img --iommu smmu --strtab-base 0x40000 --strtab-base-cfg 4 --rid 3 "
+	       "0x2000");
+	ends(f, 1);
+	says(f, "smmu code 0x10 ");
+}
+
 static void nested(void **state)
 {
 	struct fixture *f = *state;
@@ -726,6 +781,7 @@ int main(void)
 		cmocka_unit_test(one_fault_of_several_addresses),
 		cmocka_unit_test(access_kinds),
 		cmocka_unit_test(contexts),
+		cmocka_unit_test(other_iommus),
 		cmocka_unit_test(nested),
 		cmocka_unit_test(three_stages),
 		cmocka_unit_test(list_agrees_with_walks),

@@ -83,6 +83,7 @@ struct sn_replay {
 	struct snest_vtd_registers registers; /* rtaddr as latched, for the fresh walk */
 	uint64_t rtaddr_written;
 	bool enabled; /* GSTS.TE */
+	bool check_due; /* the mirrors are to be compared behind the commands that follow */
 	uint64_t line;
 	struct sn_history *history;
 	struct sn_mirrors *mirrors;
@@ -105,6 +106,11 @@ void sn_history_destroy(struct sn_history *history);
 int sn_replay_check(struct sn_replay *r, const struct sn_trace_event *event);
 /* Takes note of a command, for what is legal afterwards. */
 int sn_replay_command(struct sn_replay *r, const uint8_t *bytes, unsigned length);
+/* A tail write: the commands that follow belong to it. */
+void sn_replay_doorbell(struct sn_replay *r);
+/* Did a command of the latest tail write cover any of first..last of the domain? */
+bool sn_replay_covered_now(const struct sn_replay *r, uint32_t domain, uint64_t first,
+                           uint64_t last);
 /* Everything was invalidated. */
 int sn_replay_invalidated(struct sn_replay *r);
 

@@ -47,6 +47,7 @@ struct sn_history {
 	struct known *bucket[BUCKETS];
 	struct covered *covered;
 	size_t count, size;
+	size_t doorbell; /* count at the latest tail write */
 };
 
 int sn_history_create(struct sn_history **history)
@@ -117,6 +118,26 @@ int sn_replay_command(struct sn_replay *r, const uint8_t *bytes, unsigned length
 	if (granularity == 3)
 		return cover(r, domain, high & ~4095ull & ~span, (high & ~4095ull) | span);
 	return cover(r, domain, 0, UINT64_MAX);
+}
+
+void sn_replay_doorbell(struct sn_replay *r)
+{
+	r->history->doorbell = r->history->count;
+}
+
+bool sn_replay_covered_now(const struct sn_replay *r, uint32_t domain, uint64_t first,
+                           uint64_t last)
+{
+	const struct sn_history *h = r->history;
+
+	for (size_t i = h->doorbell; i < h->count; i++) {
+		const struct covered *c = &h->covered[i];
+
+		if ((c->domain == UINT32_MAX || c->domain == domain) && c->first <= last &&
+		    c->last >= first)
+			return true;
+	}
+	return false;
 }
 
 /* Was this page of the domain invalidated after `line`? */

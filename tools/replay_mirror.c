@@ -2,8 +2,8 @@
 /*
  * Mirrors of the replayed devices: each has a sink that keeps a plain, sorted
  * list of what it was told to map, and that is as strict as VFIO type 1: maps
- * must not overlap, and unmaps name whole maps. After every completed wait the
- * lists are compared with a fresh walk of the device's tables.
+ * must not overlap, and unmaps name whole maps. After the commands of every tail
+ * write the lists are compared with a fresh walk of the device's tables.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -23,7 +23,6 @@ struct mirror {
 	size_t count, size;
 	uint64_t maps, unmaps, batches, pages;
 	bool broken; /* an operation broke the rules, or failed */
-	bool refused; /* not to be mirrored: the guest does not announce its maps */
 };
 
 struct sn_mirrors {
@@ -167,41 +166,82 @@ int sn_replay_mirror(struct sn_replay *r, uint32_t rid)
 
 /* ---- The comparison ----------------------------------------------------------------- */
 
+/*
+ * A guest has more than one processor: at a tail write its tables may hold
+ * changes that another one has yet to announce. So a difference is wrong only
+ * where a command of this very tail write covered it; the tables have not
+ * changed since that was processed.
+ */
+
 struct comparison {
+	struct sn_replay *r;
 	const struct mirror *m;
-	size_t at;     /* mapping at hand */
-	uint64_t from; /* its first address not yet compared */
+	uint32_t domain;
+	size_t at;       /* mapping at hand */
+	uint64_t next;   /* first address not yet compared */
+	bool end;        /* nothing is left to compare */
+	bool wrong;
 	uint64_t entries;
-	bool equal;
 };
 
-/* One run of the fresh walk must be what the list says next. */
+static void differs(struct comparison *c, uint64_t first, uint64_t last)
+{
+	if (sn_replay_covered_now(c->r, c->domain, first, last))
+		c->wrong = true;
+}
+
+/* Nothing is mapped from c->next to last: nor may anything be in the list. */
+static void compare_hole(struct comparison *c, uint64_t last)
+{
+	while (c->at < c->m->count && c->m->map[c->at].last < c->next)
+		c->at++;
+	for (size_t i = c->at; i < c->m->count && c->m->map[i].first <= last; i++) {
+		const struct mapping *map = &c->m->map[i];
+
+		c->entries++;
+		differs(c, map->first > c->next ? map->first : c->next,
+		        map->last < last ? map->last : last);
+	}
+}
+
+/* One run of the fresh walk, in ascending order. */
 static int compare(void *opaque, const struct snest_run *run)
 {
+	uint32_t rights = run->rights & (SNEST_READ | SNEST_WRITE);
 	struct comparison *c = opaque;
-	uint64_t first = run->first;
+	uint64_t at = run->first;
 
-	if (run->outcome != SNEST_WALK_HOST || !(run->rights & (SNEST_READ | SNEST_WRITE)))
+	if (run->outcome != SNEST_WALK_HOST || !rights)
 		return 0;
-	for (;;) {
-		const struct mapping *map = c->at < c->m->count ? &c->m->map[c->at] : NULL;
-		uint64_t from = map && c->from > map->first ? c->from : map ? map->first : 0;
+	if (c->next < run->first)
+		compare_hole(c, run->first - 1);
+	while (c->at < c->m->count && c->m->map[c->at].last < run->first)
+		c->at++;
+	for (size_t i = c->at; at <= run->last; i++) {
+		const struct mapping *map = i < c->m->count ? &c->m->map[i] : NULL;
 		uint64_t last;
 
 		c->entries++;
-		if (!map || from != first || map->last > run->last ||
-		    map->rights != (run->rights & (SNEST_READ | SNEST_WRITE)) ||
-		    map->host + (first - map->first) != run->addr + (first - run->first)) {
-			c->equal = false;
-			return 1;
+		if (!map || map->first > run->last) {
+			differs(c, at, run->last);
+			break;
 		}
-		last = map->last;
-		c->at++;
-		c->from = 0;
-		if (last == run->last)
-			return 0;
-		first = last + 1;
+		if (map->first > at)
+			differs(c, at, map->first - 1);
+		else if (map->rights != rights ||
+		         map->host - map->first != run->addr - run->first)
+			differs(c, at, map->last < run->last ? map->last : run->last);
+		if (map->first > at &&
+		    (map->rights != rights || map->host - map->first != run->addr - run->first))
+			differs(c, map->first, map->last < run->last ? map->last : run->last);
+		last = map->last < run->last ? map->last : run->last;
+		if (last == UINT64_MAX)
+			break;
+		at = last + 1;
 	}
+	c->end = run->last == UINT64_MAX;
+	c->next = run->last + 1;
+	return 0;
 }
 
 static bool equals_tables(struct sn_replay *r, const struct mirror *m)
@@ -212,18 +252,20 @@ static bool equals_tables(struct sn_replay *r, const struct mirror *m)
 		.pasid = SNEST_NO_PASID,
 		.access = SNEST_READ,
 	};
-	struct comparison c = { .m = m, .equal = true };
+	struct comparison c = { .r = r, .m = m };
 	struct snest_walk_range range = { .size = sizeof(range), .last = UINT64_MAX };
 	struct snest_context context;
 
 	if (snest_vtd_context(r->vm, &r->registers, &request, &context))
 		return false;
-	if (context.outcome != SNEST_CONTEXT_STAGES)
-		return m->count == 0;
-	if (snest_walk_range(r->vm, context.stage, context.count, &range, compare, &c) < 0)
+	c.domain = context.domain;
+	if (context.outcome == SNEST_CONTEXT_STAGES &&
+	    snest_walk_range(r->vm, context.stage, context.count, &range, compare, &c) < 0)
 		return false;
+	if (!c.end)
+		compare_hole(&c, UINT64_MAX);
 	r->counts.mirror_entries += c.entries;
-	return c.equal && c.at == m->count;
+	return !c.wrong;
 }
 
 void sn_replay_mirror_check(struct sn_replay *r)

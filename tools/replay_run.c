@@ -115,11 +115,18 @@ static int power_on(struct sn_replay *r)
 
 static int write_register(struct sn_replay *r, uint64_t offset, unsigned bytes, uint64_t value)
 {
-	uint64_t begin = now();
-	int ret = snest_vtd_write(r->vtd, offset, bytes, value);
+	uint64_t begin;
+	int ret;
 
 	if (offset == REG_IQT)
+		sn_replay_doorbell(r);
+	begin = now();
+	ret = snest_vtd_write(r->vtd, offset, bytes, value);
+
+	if (offset == REG_IQT) {
 		sn_histogram_add(&r->doorbell, now() - begin);
+		r->check_due = r->options->mirror;
+	}
 	if (offset == REG_RTADDR && bytes == 8)
 		r->rtaddr_written = value;
 	else if (offset == REG_RTADDR)
@@ -132,13 +139,15 @@ static int write_register(struct sn_replay *r, uint64_t offset, unsigned bytes, 
 			r->registers.rtaddr = r->rtaddr_written;
 		ret = ret ? ret : sn_replay_invalidated(r);
 	}
-	if (!ret && r->options->mirror && offset == REG_IQT)
-		sn_replay_mirror_check(r);
 	return ret;
 }
 
 static int apply(struct sn_replay *r, const struct sn_trace_event *e)
 {
+	if (r->check_due && e->kind != SN_TRACE_COMMAND && e->kind != SN_TRACE_STORE) {
+		r->check_due = false;
+		sn_replay_mirror_check(r);
+	}
 	switch (e->kind) {
 	case SN_TRACE_COMMENT:
 		return 0;

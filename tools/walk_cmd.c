@@ -11,8 +11,8 @@
 #include "tools/stages.h"
 #include "tools/walk_view.h"
 
-/* Without --budget a listing examines this many entries, which takes about a second. */
-#define BUDGET_DEFAULT ((uint64_t)1 << 28)
+/* Entries a listing examines without --budget: 64 GiB of 4 KiB pages, seconds at the worst. */
+#define BUDGET_DEFAULT ((uint64_t)1 << 24)
 
 /* Values of long options that have no short one. */
 enum {
@@ -87,7 +87,7 @@ static void help(void)
 	      "  -a, --access RIGHTS      letters of rwx, or none; default r\n"
 	      "      --privileged         the request is privileged\n"
 	      "      --range FIRST-LAST   list all mapped runs; also FIRST+SIZE, or all\n"
-	      "      --budget N           entries that a list may examine, default 256M; 0: all\n"
+	      "      --budget N           entries that a list may examine, default 16M; 0: all\n"
 	      "      --json               JSON, described in snest-walk(1)\n"
 	      "      --color WHEN         auto (default; honours NO_COLOR), always, never\n"
 	      "  -q, --quiet              results only, not the entries on the way\n"

@@ -60,6 +60,28 @@ static const struct {
 #define EFR_HA 49
 #define EFR_HD 52
 
+/* The device table entry, word by word. */
+#define DTE_V 0
+#define DTE_TV 1
+#define DTE_HA 7
+#define DTE_HD 8
+#define DTE_MODE(q0) ((unsigned)sn_bits(q0, 11, 9))
+#define DTE_PPR 52
+#define DTE_GIOV 54
+#define DTE_GV 55
+#define DTE_GLX(q0) ((unsigned)sn_bits(q0, 57, 56))
+#define DTE_IR 61
+#define DTE_IW 62
+#define DTE_DOMAIN(q1) ((uint32_t)sn_bits(q1, 15, 0))
+#define DTE_ATS 32
+#define DTE_SE 33
+#define DTE_SA 34
+#define DTE_IO_CTL(q1) ((unsigned)sn_bits(q1, 36, 35))
+#define DTE_IV 0
+#define DTE_INT_LEN(q2) ((unsigned)sn_bits(q2, 4, 1))
+#define DTE_GUEST_PAGING(q2) ((unsigned)sn_bits(q2, 55, 54))
+#define DTE_INT_CTL(q2) ((unsigned)sn_bits(q2, 61, 60))
+
 #define ADDR 0x000ffffffffff000ull
 
 struct amd {
@@ -106,7 +128,7 @@ static bool locate(struct amd *a)
 
 static unsigned guest_levels(const struct amd *a)
 {
-	return (unsigned)sn_bits(a->dte[0], 57, 56) + 1;
+	return DTE_GLX(a->dte[0]) + 1;
 }
 
 static uint64_t gcr3_root(const struct amd *a)
@@ -121,22 +143,23 @@ static bool reserved(const struct amd *a)
 	uint64_t q0 = a->dte[0], q1 = a->dte[1], q2 = a->dte[2], efr = a->reg.efr;
 
 	if (sn_bits(q0, 6, 2) || sn_bit(q0, 63) || sn_bit(q1, 42) ||
-	    (sn_bit(q0, 7) && !sn_bit(efr, EFR_HA)) || (sn_bit(q0, 8) && !sn_bit(efr, EFR_HD)))
+	    (sn_bit(q0, DTE_HA) && !sn_bit(efr, EFR_HA)) ||
+	    (sn_bit(q0, DTE_HD) && !sn_bit(efr, EFR_HD)))
 		return true;
-	if (sn_bits(q1, 36, 35) == 3)
+	if (DTE_IO_CTL(q1) == 3)
 		return true;
-	return policy.interrupt_fields && sn_bit(q2, 0) &&
-	       (sn_bits(q2, 4, 1) > 11 || sn_bits(q2, 61, 60) == 3);
+	return policy.interrupt_fields && sn_bit(q2, DTE_IV) &&
+	       (DTE_INT_LEN(q2) > 11 || DTE_INT_CTL(q2) == 3);
 }
 
 /* The same for the fields of guest translation, with GV = 1. */
 static bool guest_reserved(const struct amd *a)
 {
 	uint64_t efr = a->reg.efr;
-	unsigned glx = guest_levels(a) - 1, paging = (unsigned)sn_bits(a->dte[2], 55, 54);
+	unsigned glx = guest_levels(a) - 1, paging = DTE_GUEST_PAGING(a->dte[2]);
 
 	return !sn_bit(efr, EFR_GT) || glx == 3 || glx > EFR_GLX(efr) || paging > 1 ||
-	       paging > EFR_GATS(efr) || (sn_bit(a->dte[0], 54) && !sn_bit(efr, EFR_GIO));
+	       paging > EFR_GATS(efr) || (sn_bit(a->dte[0], DTE_GIOV) && !sn_bit(efr, EFR_GIO));
 }
 
 static struct snest_stage host_stage(const struct amd *a)
@@ -144,12 +167,13 @@ static struct snest_stage host_stage(const struct amd *a)
 	struct snest_stage stage = {
 		.size = sizeof(stage),
 		.format = SNEST_FORMAT_AMD_V1,
-		.levels = (uint8_t)sn_bits(a->dte[0], 11, 9),
+		.levels = (uint8_t)DTE_MODE(a->dte[0]),
 		.root = a->dte[0] & ADDR,
 	};
 
-	if (sn_bit(a->dte[0], 7))
-		stage.flags |= SNEST_STAGE_HW_A | (sn_bit(a->dte[0], 8) ? SNEST_STAGE_HW_D : 0);
+	if (sn_bit(a->dte[0], DTE_HA))
+		stage.flags |=
+			SNEST_STAGE_HW_A | (sn_bit(a->dte[0], DTE_HD) ? SNEST_STAGE_HW_D : 0);
 	return stage;
 }
 
@@ -158,7 +182,7 @@ static struct snest_stage guest_stage(const struct amd *a, uint64_t cr3)
 	struct snest_stage stage = {
 		.size = sizeof(stage),
 		.format = SNEST_FORMAT_AMD_V2,
-		.levels = sn_bits(a->dte[2], 55, 54) ? 5 : 4,
+		.levels = DTE_GUEST_PAGING(a->dte[2]) ? 5 : 4,
 		.flags = SNEST_STAGE_HW_A,
 		.root = cr3 & ADDR,
 	};
@@ -240,11 +264,11 @@ static unsigned kind_refused(const struct amd *a)
 {
 	switch (a->d.request.kind) {
 	case SNEST_REQUEST_TRANSLATION:
-		return sn_bit(a->dte[1], 32) ? 0 : policy.translation_denied;
+		return sn_bit(a->dte[1], DTE_ATS) ? 0 : policy.translation_denied;
 	case SNEST_REQUEST_TRANSLATED:
-		return sn_bit(a->dte[1], 32) ? 0 : policy.translated_denied;
+		return sn_bit(a->dte[1], DTE_ATS) ? 0 : policy.translated_denied;
 	case SNEST_REQUEST_PAGE:
-		return sn_bit(a->dte[0], 52) ? 0 : SN_AMD_EVENT(EVENT_INVALID_PPR, 0);
+		return sn_bit(a->dte[0], DTE_PPR) ? 0 : SN_AMD_EVENT(EVENT_INVALID_PPR, 0);
 	default:
 		return 0;
 	}
@@ -271,10 +295,10 @@ static void resolve(struct amd *a)
 		return;
 	}
 	/* An entry that is not valid checks nothing and lets everything through. */
-	if (!sn_bit(a->dte[0], 0))
+	if (!sn_bit(a->dte[0], DTE_V))
 		return;
 
-	guest = sn_bit(a->dte[0], 55);
+	guest = sn_bit(a->dte[0], DTE_GV);
 	if (guest && !policy.gv_needs_gten && !sn_bit(a->reg.control, CONTROL_GT_EN))
 		guest = false;
 	if (reserved(a) ||
@@ -282,11 +306,11 @@ static void resolve(struct amd *a)
 		illegal(a);
 		return;
 	}
-	c->domain = (uint32_t)sn_bits(a->dte[1], 15, 0);
-	c->flags |= (sn_bit(a->dte[1], 34) ? SNEST_CONTEXT_QUIET : 0) |
-	            (sn_bit(a->dte[1], 33) ? SNEST_CONTEXT_SUPPRESS : 0) |
-	            (sn_bit(a->dte[1], 32) ? SNEST_CONTEXT_ATS : 0) |
-	            (sn_bit(a->dte[0], 52) ? SNEST_CONTEXT_PRI : 0) |
+	c->domain = DTE_DOMAIN(a->dte[1]);
+	c->flags |= (sn_bit(a->dte[1], DTE_SA) ? SNEST_CONTEXT_QUIET : 0) |
+	            (sn_bit(a->dte[1], DTE_SE) ? SNEST_CONTEXT_SUPPRESS : 0) |
+	            (sn_bit(a->dte[1], DTE_ATS) ? SNEST_CONTEXT_ATS : 0) |
+	            (sn_bit(a->dte[0], DTE_PPR) ? SNEST_CONTEXT_PRI : 0) |
 	            (guest ? SNEST_CONTEXT_PASID : 0);
 	refused = kind_refused(a);
 	if (refused) {
@@ -295,18 +319,18 @@ static void resolve(struct amd *a)
 	}
 	if (a->d.request.kind == SNEST_REQUEST_TRANSLATED)
 		return;
-	if (!sn_bit(a->dte[0], 1)) {
+	if (!sn_bit(a->dte[0], DTE_TV)) {
 		fault(a, EVENT_PAGE_FAULT, 0);
 		return;
 	}
-	a->rights = (uint8_t)((sn_bit(a->dte[0], 61) ? SNEST_READ | SNEST_EXEC : 0) |
-	                      (sn_bit(a->dte[0], 62) ? SNEST_WRITE : 0));
+	a->rights = (uint8_t)((sn_bit(a->dte[0], DTE_IR) ? SNEST_READ | SNEST_EXEC : 0) |
+	                      (sn_bit(a->dte[0], DTE_IW) ? SNEST_WRITE : 0));
 	c->rights = a->rights;
 	if (denied(a)) {
 		fault(a, EVENT_PAGE_FAULT, SN_AMD_PR | SN_AMD_PE);
 		return;
 	}
-	mode = (unsigned)sn_bits(a->dte[0], 11, 9);
+	mode = DTE_MODE(a->dte[0]);
 	if (mode > 4 + EFR_HATS(a->reg.efr) || mode == 7) {
 		if (policy.bad_mode_illegal)
 			illegal(a);
@@ -314,7 +338,7 @@ static void resolve(struct amd *a)
 			fault(a, EVENT_PAGE_FAULT, 0);
 		return;
 	}
-	if (pasid == SNEST_NO_PASID && guest && sn_bit(a->dte[0], 54))
+	if (pasid == SNEST_NO_PASID && guest && sn_bit(a->dte[0], DTE_GIOV))
 		pasid = 0;
 	if (pasid != SNEST_NO_PASID && !guest) {
 		sn_device_fault(&a->d, policy.pasid_without_gv | request_flags(a), a->at,

@@ -16,9 +16,6 @@ static const struct {
 	.disabled_ats_silent = true,
 };
 
-#define CR0_SMMUEN 0
-#define CR0_ATSCHK 4
-#define CR2_RECINVSID 1
 #define GBPA_ABORT 20
 
 #define ADDR 0x00ffffffffffffc0ull
@@ -102,11 +99,11 @@ static void attributes(struct sn_smmu *s)
 	struct snest_context *c = s->d.context;
 
 	if (sn_bit(s->reg.idr[1], IDR1_ATTR_PERMS_OVR))
-		c->flags |=
-			privilege[sn_bits(s->ste[1], 49, 48)] | fetch[sn_bits(s->ste[1], 51, 50)];
-	if (s->s2 && sn_bit(s->ste[2], 57))
+		c->flags |= privilege[sn_field(s->ste, STE_PRIVCFG)] |
+		            fetch[sn_field(s->ste, STE_INSTCFG)];
+	if (s->s2 && sn_field(s->ste, STE_S2S))
 		c->flags |= SNEST_CONTEXT_STALL_2;
-	else if (s->s2 && !sn_bit(s->ste[2], 58))
+	else if (s->s2 && !sn_field(s->ste, STE_S2R))
 		c->flags |= SNEST_CONTEXT_QUIET_2;
 	if (s->eats) {
 		c->flags |= SNEST_CONTEXT_ATS;
@@ -135,7 +132,7 @@ static void substream(struct sn_smmu *s)
 	if (ssid != SNEST_NO_PASID) {
 		if (!s->s1 || !s->cd_lg2 || ssid >> s->cd_lg2)
 			fault(s, SMMU_C_BAD_SUBSTREAMID, s->at, s->ste[0]);
-		else if (sn_bits(s->ste[1], 1, 0) == 2 && ssid == 0)
+		else if (sn_field(s->ste, STE_S1DSS) == 2 && ssid == 0)
 			fault(s, SMMU_F_STREAM_DISABLED, s->at, s->ste[0]);
 		else
 			sn_smmu_cd(s, ssid);
@@ -149,7 +146,7 @@ static void substream(struct sn_smmu *s)
 		sn_smmu_cd(s, 0);
 		return;
 	}
-	switch (sn_bits(s->ste[1], 1, 0)) {
+	switch (sn_field(s->ste, STE_S1DSS)) {
 	case 1:
 		without_stage_1(s);
 		break;
@@ -174,11 +171,12 @@ static void resolve(struct sn_smmu *s)
 		fault(s, SMMU_F_STE_FETCH, s->at, 0);
 		return;
 	}
-	if (!sn_bit(s->ste[0], 0)) {
+	if (!sn_field(s->ste, STE_V)) {
 		fault(s, SMMU_C_BAD_STE, s->at, s->ste[0]);
 		return;
 	}
-	if (!sn_bit(s->ste[0], 3)) {
+	/* Config 0xx. */
+	if (!(sn_field(s->ste, STE_CONFIG) & 4)) {
 		sn_device_blocked(&s->d);
 		return;
 	}

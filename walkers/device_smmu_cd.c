@@ -7,7 +7,6 @@
 #include "walkers/device_smmu.h"
 
 #define ADDR 0x00ffffffffffffc0ull
-#define TTB 0x000ffffffffffff0ull
 
 /* One of the two halves of the address space as the descriptor gives it. */
 struct half {
@@ -24,27 +23,27 @@ static void halves(const struct sn_smmu *s, const uint64_t *cd, struct half half
 	bool el2 = s->world == SN_SMMU_EL2;
 
 	half[0] = (struct half){
-		.used = el2 || !sn_bit(cd[0], 14),
-		.granule_lg2 = sn_smmu_granule(s, (unsigned)sn_bits(cd[0], 7, 6)),
-		.tsz = (unsigned)sn_bits(cd[0], 5, 0),
-		.ttb = cd[1] & TTB,
+		.used = el2 || !sn_field(cd, CD_EPD0),
+		.granule_lg2 = sn_smmu_granule(s, (unsigned)sn_field(cd, CD_TG0)),
+		.tsz = (unsigned)sn_field(cd, CD_T0SZ),
+		.ttb = sn_field(cd, CD_TTB0) << 4,
 	};
 	half[1] = (struct half){
-		.used = !el2 && !sn_bit(cd[0], 30),
-		.granule_lg2 = sn_smmu_granule(s, tg1[sn_bits(cd[0], 23, 22)]),
-		.tsz = (unsigned)sn_bits(cd[0], 21, 16),
-		.ttb = cd[2] & TTB,
+		.used = !el2 && !sn_field(cd, CD_EPD1),
+		.granule_lg2 = sn_smmu_granule(s, tg1[sn_field(cd, CD_TG1)]),
+		.tsz = (unsigned)sn_field(cd, CD_T1SZ),
+		.ttb = sn_field(cd, CD_TTB1) << 4,
 	};
 }
 
 static bool wide(const struct sn_smmu *s, const uint64_t *cd, const struct half *half)
 {
-	return half->granule_lg2 == 16 || (sn_bit(s->reg.idr[5], IDR5_DS) && sn_bit(cd[2], 58));
+	return half->granule_lg2 == 16 || (sn_bit(s->reg.idr[5], IDR5_DS) && sn_field(cd, CD_DS));
 }
 
 static bool half_legal(const struct sn_smmu *s, const uint64_t *cd, const struct half *half)
 {
-	unsigned range = sn_smmu_size(s, (unsigned)sn_bits(cd[0], 34, 32));
+	unsigned range = sn_smmu_size(s, (unsigned)sn_field(cd, CD_IPS));
 	unsigned tsz_min = IDR5_VAX(s->reg.idr) && wide(s, cd, half) ? 12 : 16;
 
 	if (!half->used)
@@ -61,55 +60,55 @@ static bool legal(const struct sn_smmu *s, const uint64_t *cd, const struct half
 {
 	const uint32_t *idr = s->reg.idr;
 	unsigned httu = IDR0_HTTU(idr), stall = IDR0_STALL_MODEL(idr), endian = IDR0_TTENDIAN(idr);
-	bool big = sn_bit(cd[0], 15), ha = sn_bit(cd[0], 43), hd = sn_bit(cd[0], 42);
-	bool stalls = sn_bit(cd[0], 44);
+	bool big = sn_field(cd, CD_ENDI), ha = sn_field(cd, CD_HA), hd = sn_field(cd, CD_HD);
+	bool stalls = sn_field(cd, CD_S);
 
-	if (!sn_bit(cd[0], 31))
+	if (!sn_field(cd, CD_V))
 		return false;
-	if (sn_bit(s->ste[1], 27) && stalls)
+	if (sn_field(s->ste, STE_S1STALLD) && stalls)
 		return false;
-	if (sn_bit(idr[0], IDR0_TERM_MODEL) && !sn_bit(cd[0], 46))
+	if (sn_bit(idr[0], IDR0_TERM_MODEL) && !sn_field(cd, CD_A))
 		return false;
 	if ((stall == 1 && stalls) || (stall == 2 && !stalls))
 		return false;
 	if ((half[0].used || half[1].used) && ((endian == 2 && big) || (endian == 3 && !big)))
 		return false;
-	if (!sn_bit(cd[0], 41) || !sn_bit(idr[0], IDR0_TTF_64))
+	if (!sn_field(cd, CD_AA64) || !sn_bit(idr[0], IDR0_TTF_64))
 		return false;
 	if (((ha || hd) && httu == 0) || (hd && httu == 1) ||
-	    (httu == 3 && sn_bit(cd[1], 3) && !ha))
+	    (httu == 3 && sn_field(cd, CD_HAFT) && !ha))
 		return false;
-	if (s->world != SN_SMMU_EL2 && !sn_bit(idr[0], IDR0_ASID16) && sn_bits(cd[0], 63, 56))
+	if (s->world != SN_SMMU_EL2 && !sn_bit(idr[0], IDR0_ASID16) && sn_field(cd, CD_ASID) >> 8)
 		return false;
 	return half_legal(s, cd, &half[0]) && half_legal(s, cd, &half[1]);
 }
 
 static uint32_t stage_flags(const struct sn_smmu *s, const uint64_t *cd, bool high)
 {
-	bool ha = sn_bit(cd[0], 43), had = sn_bit(s->reg.idr[3], IDR3_HAD);
+	bool ha = sn_field(cd, CD_HA), had = sn_bit(s->reg.idr[3], IDR3_HAD);
 	uint32_t flags = 0;
 
-	if (sn_bit(cd[0], 15))
+	if (sn_field(cd, CD_ENDI))
 		flags |= SNEST_STAGE_BIG_ENDIAN;
 	if (ha)
-		flags |= SNEST_STAGE_HW_A | (sn_bit(cd[0], 42) ? SNEST_STAGE_HW_D : 0);
-	else if (sn_bit(cd[0], 35))
+		flags |= SNEST_STAGE_HW_A | (sn_field(cd, CD_HD) ? SNEST_STAGE_HW_D : 0);
+	else if (sn_field(cd, CD_AFFD))
 		flags |= SNEST_STAGE_ARM_AFFD;
-	if (sn_bit(cd[0], 36))
+	if (sn_field(cd, CD_WXN))
 		flags |= SNEST_STAGE_ARM_WXN;
-	if (sn_bit(cd[0], 38))
+	if (sn_field(cd, CD_TBI0))
 		flags |= SNEST_STAGE_ARM_TBI0;
-	if (had && sn_bit(cd[1], 1))
+	if (had && sn_field(cd, CD_HAD0))
 		flags |= SNEST_STAGE_ARM_HAD0;
-	if (high && sn_bit(cd[0], 39))
+	if (high && sn_field(cd, CD_TBI1))
 		flags |= SNEST_STAGE_ARM_TBI1;
-	if (high && had && sn_bit(cd[2], 1))
+	if (high && had && sn_field(cd, CD_HAD1))
 		flags |= SNEST_STAGE_ARM_HAD1;
 	if (s->world == SN_SMMU_EL2)
 		return flags | SNEST_STAGE_ARM_EL2;
-	if (sn_bit(cd[0], 37))
+	if (sn_field(cd, CD_UWXN))
 		flags |= SNEST_STAGE_ARM_UWXN;
-	if (sn_bit(cd[0], 40))
+	if (sn_field(cd, CD_PAN))
 		flags |= SNEST_STAGE_ARM_PAN;
 	return flags;
 }
@@ -117,7 +116,7 @@ static uint32_t stage_flags(const struct sn_smmu *s, const uint64_t *cd, bool hi
 static struct snest_stage stage_1(const struct sn_smmu *s, const uint64_t *cd,
                                   const struct half half[2])
 {
-	unsigned oa = sn_smmu_size(s, (unsigned)sn_bits(cd[0], 34, 32));
+	unsigned oa = sn_smmu_size(s, (unsigned)sn_field(cd, CD_IPS));
 	struct snest_stage stage = {
 		.size = sizeof(stage),
 		.format = SNEST_FORMAT_ARM_S1,
@@ -126,7 +125,7 @@ static struct snest_stage stage_1(const struct sn_smmu *s, const uint64_t *cd,
 
 	/* Narrower entries cannot hold more than 48 bits in any case. */
 	stage.oa_bits = (uint8_t)(oa > 52 ? 52 : oa);
-	if (sn_bit(s->reg.idr[5], IDR5_DS) && sn_bit(cd[2], 58))
+	if (sn_bit(s->reg.idr[5], IDR5_DS) && sn_field(cd, CD_DS))
 		stage.flags |= SNEST_STAGE_ARM_DS;
 	if (sn_smmu_size(s, 7) > 48)
 		stage.flags |= SNEST_STAGE_ARM_LPA;
@@ -166,7 +165,7 @@ static bool fetch(struct sn_smmu *s, uint64_t at, uint64_t *words, unsigned coun
 /* Finds the descriptor. False: the context has its fault. */
 static bool locate(struct sn_smmu *s, uint32_t ssid, uint64_t *at)
 {
-	unsigned format = s->cd_lg2 ? (unsigned)sn_bits(s->ste[0], 5, 4) : 0;
+	unsigned format = s->cd_lg2 ? (unsigned)sn_field(s->ste, STE_S1FMT) : 0;
 	unsigned split = format == 2 ? 10 : 6;
 	uint64_t table = s->ste[0] & ADDR & sn_mask(56), l1;
 
@@ -213,11 +212,11 @@ void sn_smmu_cd(struct sn_smmu *s, uint32_t ssid)
 		return;
 	}
 	c->pasid = s->d.request.pasid;
-	c->space = s->world == SN_SMMU_EL2 ? 0 : (uint32_t)sn_bits(cd[0], 63, 48);
-	if (sn_bit(cd[0], 44))
+	c->space = s->world == SN_SMMU_EL2 ? 0 : (uint32_t)sn_field(cd, CD_ASID);
+	if (sn_field(cd, CD_S))
 		c->flags |= SNEST_CONTEXT_STALL;
-	else if (!sn_bit(cd[0], 45))
+	else if (!sn_field(cd, CD_R))
 		c->flags |= SNEST_CONTEXT_QUIET;
-	if (!sn_bit(cd[0], 46))
+	if (!sn_field(cd, CD_A))
 		c->flags |= SNEST_CONTEXT_RAZ_WI;
 }

@@ -6,8 +6,6 @@
  */
 #include "walkers/device_smmu.h"
 
-#define TTB 0x000ffffffffffff0ull
-
 /* What the manual leaves to the implementation. */
 static const struct {
 	bool wide_pointer_illegal; /* S1ContextPtr beyond its address size (else its fetch fails) */
@@ -20,9 +18,9 @@ static const struct {
 /* The start level of stage 2, -1 to 3; less than -1: inconsistent with the granule. */
 static int start_level(const struct sn_smmu *s, unsigned granule_lg2, bool ds)
 {
-	unsigned sl0 = (unsigned)sn_bits(s->ste[2], 39, 38);
+	unsigned sl0 = (unsigned)sn_field(s->ste, STE_S2SL0);
 
-	if (ds && granule_lg2 != 16 && sn_bit(s->ste[3], 2))
+	if (ds && granule_lg2 != 16 && sn_field(s->ste, STE_S2SL0_2))
 		return granule_lg2 == 12 && sl0 == 0 ? -1 : -2;
 	switch (granule_lg2) {
 	case 12:
@@ -52,30 +50,33 @@ static bool start_fits(unsigned granule_lg2, int start, unsigned bits)
 
 static bool stage_2(struct sn_smmu *s)
 {
-	uint64_t q2 = s->ste[2], q3 = s->ste[3];
+	const uint64_t *ste = s->ste;
+	uint64_t ttb = sn_field(ste, STE_S2TTB) << 4;
 	const uint32_t *idr = s->reg.idr;
-	unsigned granule = sn_smmu_granule(s, (unsigned)sn_bits(q2, 47, 46));
-	unsigned t0sz = (unsigned)sn_bits(q2, 37, 32), ias = sn_smmu_size(s, 7);
-	unsigned oa = sn_smmu_size(s, (unsigned)sn_bits(q2, 50, 48)), tsz_min, bits;
+	unsigned granule = sn_smmu_granule(s, (unsigned)sn_field(ste, STE_S2TG));
+	unsigned t0sz = (unsigned)sn_field(ste, STE_S2T0SZ), ias = sn_smmu_size(s, 7);
+	unsigned oa = sn_smmu_size(s, (unsigned)sn_field(ste, STE_S2PS)), tsz_min, bits;
 	unsigned stall = IDR0_STALL_MODEL(idr), httu = IDR0_HTTU(idr), endian = IDR0_TTENDIAN(idr);
-	bool ds, wide, big = sn_bit(q2, 52), ha = sn_bit(q2, 56), hd = sn_bit(q2, 55);
+	bool ds, wide, big = sn_field(ste, STE_S2ENDI), ha = sn_field(ste, STE_S2HA),
+		       hd = sn_field(ste, STE_S2HD);
 	int start;
 
-	if ((sn_bit(q2, 57) && stall == 1) || (!sn_bit(q2, 57) && stall == 2))
+	if ((sn_field(ste, STE_S2S) && stall == 1) || (!sn_field(ste, STE_S2S) && stall == 2))
 		return false;
-	if (!sn_bit(q2, 51) || !sn_bit(idr[0], IDR0_TTF_64))
+	if (!sn_field(ste, STE_S2AA64) || !sn_bit(idr[0], IDR0_TTF_64))
 		return false;
-	if (((ha || hd) && httu == 0) || (hd && httu == 1) || (sn_bit(q2, 59) && !ha && httu == 3))
+	if (((ha || hd) && httu == 0) || (hd && httu == 1) ||
+	    (sn_field(ste, STE_S2HAFT) && !ha && httu == 3))
 		return false;
 	if (!granule)
 		return false;
-	ds = granule != 16 && sn_bit(idr[5], IDR5_DS) && sn_bit(q3, 3);
+	ds = granule != 16 && sn_bit(idr[5], IDR5_DS) && sn_field(ste, STE_S2DS);
 	wide = granule == 16 || ds;
 	if (!wide && oa > 48)
 		oa = 48;
 	if (oa > 52)
 		oa = 52;
-	if (q3 & TTB & ~sn_mask(oa))
+	if (ttb & ~sn_mask(oa))
 		return false;
 	tsz_min = wide ? 12 : 16;
 	if (tsz_min < 64 - ias)
@@ -99,17 +100,17 @@ static bool stage_2(struct sn_smmu *s)
 		.flags = (big ? SNEST_STAGE_BIG_ENDIAN : 0) | (ds ? SNEST_STAGE_ARM_DS : 0) |
 	                 (granule == 16 && ias > 48 ? SNEST_STAGE_ARM_LPA : 0) |
 	                 (ha ? SNEST_STAGE_HW_A : 0) | (ha && hd ? SNEST_STAGE_HW_D : 0) |
-	                 (!ha && sn_bit(q2, 53) ? SNEST_STAGE_ARM_AFFD : 0),
-		.root = q3 & TTB,
+	                 (!ha && sn_field(ste, STE_S2AFFD) ? SNEST_STAGE_ARM_AFFD : 0),
+		.root = ttb,
 	};
 	return !snest_stage_check(&s->stage_2, NULL);
 }
 
 static bool ats(struct sn_smmu *s)
 {
-	unsigned config = (unsigned)sn_bits(s->ste[0], 3, 1);
-	unsigned eats = (unsigned)sn_bits(s->ste[1], 29, 28);
-	bool stalls = sn_bit(s->ste[2], 57), checked = sn_bit(s->reg.cr0, 4);
+	unsigned config = (unsigned)sn_field(s->ste, STE_CONFIG);
+	unsigned eats = (unsigned)sn_field(s->ste, STE_EATS);
+	bool stalls = sn_field(s->ste, STE_S2S), checked = sn_bit(s->reg.cr0, CR0_ATSCHK);
 
 	s->eats = 0;
 	if (!sn_bit(s->reg.idr[0], IDR0_ATS) || config == 4)
@@ -127,10 +128,10 @@ static bool ats(struct sn_smmu *s)
 static bool stage_1(struct sn_smmu *s)
 {
 	const uint32_t *idr = s->reg.idr;
-	unsigned format = (unsigned)sn_bits(s->ste[0], 5, 4);
-	unsigned max = (unsigned)sn_bits(s->ste[0], 63, 59), ssid_bits = IDR1_SSIDSIZE(idr);
+	unsigned format = (unsigned)sn_field(s->ste, STE_S1FMT);
+	unsigned max = (unsigned)sn_field(s->ste, STE_S1CDMAX), ssid_bits = IDR1_SSIDSIZE(idr);
 
-	if (sn_bit(s->ste[1], 27) && IDR0_STALL_MODEL(idr))
+	if (sn_field(s->ste, STE_S1STALLD) && IDR0_STALL_MODEL(idr))
 		return false;
 	if (ssid_bits && max > ssid_bits)
 		return false;
@@ -144,9 +145,9 @@ static bool stage_1(struct sn_smmu *s)
 bool sn_smmu_ste(struct sn_smmu *s)
 {
 	const uint32_t *idr = s->reg.idr;
-	unsigned config = (unsigned)sn_bits(s->ste[0], 3, 1);
-	unsigned strw = (unsigned)sn_bits(s->ste[1], 31, 30);
-	uint64_t vmid = sn_bits(s->ste[2], 15, 0);
+	unsigned config = (unsigned)sn_field(s->ste, STE_CONFIG);
+	unsigned strw = (unsigned)sn_field(s->ste, STE_STRW);
+	uint64_t vmid = sn_field(s->ste, STE_S2VMID);
 	bool strw_ignored;
 
 	s->s1 = config & 1;
@@ -160,7 +161,9 @@ bool sn_smmu_ste(struct sn_smmu *s)
 		strw = 0;
 	if (strw & 1)
 		return false;
-	s->world = strw == 0 ? SN_SMMU_EL1 : sn_bit(s->reg.cr2, 0) ? SN_SMMU_EL2_E2H : SN_SMMU_EL2;
+	s->world = strw == 0                     ? SN_SMMU_EL1
+	           : sn_bit(s->reg.cr2, CR2_E2H) ? SN_SMMU_EL2_E2H
+	                                         : SN_SMMU_EL2;
 	if ((s->s1 && !stage_1(s)) || (s->s2 && !stage_2(s)))
 		return false;
 	/* The VMID also tags stage 1 of EL1, with or without stage 2. */

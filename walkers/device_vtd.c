@@ -55,6 +55,30 @@ static const struct {
 
 #define ADDR 0xfffffffffffff000ull
 
+/* Bits of all entries, of scalable-mode context entries, of PASID entries. */
+#define P 0
+#define FPD 1
+#define SCE_DTE 2
+#define SCE_PASIDE 3
+#define SCE_PRE 4
+#define SCE_PDTS(q0) ((unsigned)sn_bits(q0, 11, 9))
+#define SCE_RID_PASID(q1) ((uint32_t)sn_bits(q1, 19, 0))
+#define SCE_RID_PRIV 20
+#define PE_AW(q0) ((unsigned)sn_bits(q0, 4, 2))
+#define PE_SLEE 5
+#define PE_PGTT(q0) ((unsigned)sn_bits(q0, 8, 6))
+#define PE_SSADE 9
+#define PE_DID(q1) ((uint32_t)sn_bits(q1, 15, 0))
+#define PE_PWSNP 23
+#define PE_PGSNP 24
+#define PE_SRE 0
+#define PE_ERE 1
+#define PE_FSPM(q2) ((unsigned)sn_bits(q2, 3, 2))
+#define PE_WPE 4
+#define PE_NXE 5
+#define PE_SMEP 6
+#define PE_EAFE 7
+
 enum {
 	TT_UNTRANSLATED = 0,
 	TT_ATS = 1,
@@ -124,7 +148,7 @@ static bool first_stage(struct vtd *v, const uint64_t *pe)
 	struct snest_stage stage = {
 		.size = sizeof(stage),
 		.format = SNEST_FORMAT_X86_64,
-		.levels = sn_bits(pe[2], 3, 2) ? 5 : 4,
+		.levels = PE_FSPM(pe[2]) ? 5 : 4,
 		.oa_bits = (uint8_t)v->reg.haw,
 		.flags = SNEST_STAGE_HW_A | SNEST_STAGE_HW_D,
 		.root = pe[2] & ADDR,
@@ -133,13 +157,13 @@ static bool first_stage(struct vtd *v, const uint64_t *pe)
 
 	if (!sn_bit(v->reg.cap, CAP_FS1GP))
 		stage.flags |= SNEST_STAGE_NO_1G;
-	if (sn_bit(pe[2], 4))
+	if (sn_bit(pe[2], PE_WPE))
 		stage.flags |= SNEST_STAGE_X86_WP;
-	if (sn_bit(pe[2], 7))
+	if (sn_bit(pe[2], PE_EAFE))
 		stage.flags |= SNEST_STAGE_X86_EAF;
-	if (executes && sn_bit(pe[2], 5))
+	if (executes && sn_bit(pe[2], PE_NXE))
 		stage.flags |= SNEST_STAGE_X86_NX;
-	if (executes && sn_bit(pe[2], 6))
+	if (executes && sn_bit(pe[2], PE_SMEP))
 		stage.flags |= SNEST_STAGE_X86_SMEP;
 	return sn_device_stage(&v->d, &stage);
 }
@@ -166,7 +190,7 @@ static void legacy(struct vtd *v)
 	}
 	if (!entry(v, at, ce, 2, 0x8))
 		return;
-	if (!sn_bit(ce[0], 0)) {
+	if (!sn_bit(ce[0], P)) {
 		sn_device_fault(&v->d, 0x1, at, ce[0]);
 		return;
 	}
@@ -177,9 +201,9 @@ static void legacy(struct vtd *v)
 	at = (ce[0] & ADDR) + (rid & 0xff) * 16;
 	if (!entry(v, at, ce, 2, 0x9))
 		return;
-	if (sn_bit(ce[0], 1))
+	if (sn_bit(ce[0], FPD))
 		c->flags |= SNEST_CONTEXT_QUIET;
-	if (!sn_bit(ce[0], 0)) {
+	if (!sn_bit(ce[0], P)) {
 		sn_device_fault(&v->d, 0x2, at, ce[0]);
 		return;
 	}
@@ -222,19 +246,19 @@ static bool pasid_entry_reserved(const struct vtd *v, const uint64_t *pe, unsign
 
 	if (pe[3] || pe[4] || pe[5] || pe[6] || pe[7])
 		return true;
-	if (sn_bits(pe[0], 11, 10) || (!policy.deprecated_ignored && sn_bit(pe[0], 5)) ||
-	    (sn_bit(pe[0], 9) && !sn_bit(ecap, ECAP_SSADS)) || (second && (pe[0] & v->wide)))
+	if (sn_bits(pe[0], 11, 10) || (!policy.deprecated_ignored && sn_bit(pe[0], PE_SLEE)) ||
+	    (sn_bit(pe[0], PE_SSADE) && !sn_bit(ecap, ECAP_SSADS)) || (second && (pe[0] & v->wide)))
 		return true;
-	if (sn_bits(pe[1], 15, 0) >> v->did_bits || sn_bits(pe[1], 22, 16))
+	if (PE_DID(pe[1]) >> v->did_bits || sn_bits(pe[1], 22, 16))
 		return true;
-	if (policy.snoop_reserved && ((sn_bit(pe[1], 23) && !sn_bit(ecap, ECAP_SMPWCS)) ||
-	                              (sn_bit(pe[1], 24) && !sn_bit(ecap, ECAP_SC))))
+	if (policy.snoop_reserved && ((sn_bit(pe[1], PE_PWSNP) && !sn_bit(ecap, ECAP_SMPWCS)) ||
+	                              (sn_bit(pe[1], PE_PGSNP) && !sn_bit(ecap, ECAP_SC))))
 		return true;
 	if (!first)
 		return false;
-	if (sn_bits(pe[2], 11, 8) || (sn_bit(pe[2], 7) && !sn_bit(ecap, ECAP_EAFS)) ||
-	    (policy.sre_reserved && sn_bit(pe[2], 0) && !sn_bit(ecap, ECAP_SRS)) ||
-	    (!policy.deprecated_ignored && (sn_bit(pe[2], 1) || sn_bits(pe[2], 6, 5))))
+	if (sn_bits(pe[2], 11, 8) || (sn_bit(pe[2], PE_EAFE) && !sn_bit(ecap, ECAP_EAFS)) ||
+	    (policy.sre_reserved && sn_bit(pe[2], PE_SRE) && !sn_bit(ecap, ECAP_SRS)) ||
+	    (!policy.deprecated_ignored && (sn_bit(pe[2], PE_ERE) || sn_bits(pe[2], 6, 5))))
 		return true;
 	/* Nested: a GPA, whose width the second stage judges. */
 	return pe[2] & (pgtt == PGTT_NESTED ? v->wide & ~sn_mask(52) : v->wide);
@@ -248,12 +272,11 @@ static bool pasid_entry_valid(const struct vtd *v, const uint64_t *pe, unsigned 
 		[PGTT_NESTED] = ECAP_NEST,
 		[PGTT_PASS] = ECAP_PT,
 	};
-	unsigned fspm = (unsigned)sn_bits(pe[2], 3, 2);
+	unsigned fspm = PE_FSPM(pe[2]);
 
 	if (pgtt < PGTT_FIRST || pgtt > PGTT_PASS || !sn_bit(v->reg.ecap, needs[pgtt]))
 		return false;
-	if ((pgtt == PGTT_SECOND || pgtt == PGTT_NESTED) &&
-	    !aw_supported(v, (unsigned)sn_bits(pe[0], 4, 2)))
+	if ((pgtt == PGTT_SECOND || pgtt == PGTT_NESTED) && !aw_supported(v, PE_AW(pe[0])))
 		return false;
 	if ((pgtt == PGTT_FIRST || pgtt == PGTT_NESTED) &&
 	    (fspm > 1 || (fspm == 1 && !sn_bit(v->reg.cap, CAP_FS5LP))))
@@ -268,20 +291,20 @@ static void pasid_entry(struct vtd *v, uint64_t at)
 
 	if (!entry(v, at, pe, 8, 0x58))
 		return;
-	if (sn_bit(pe[0], 1))
+	if (sn_bit(pe[0], FPD))
 		c->flags |= SNEST_CONTEXT_QUIET;
-	if (!sn_bit(pe[0], 0)) {
+	if (!sn_bit(pe[0], P)) {
 		sn_device_fault(&v->d, 0x59, at, pe[0]);
 		return;
 	}
 
-	unsigned pgtt = (unsigned)sn_bits(pe[0], 8, 6);
+	unsigned pgtt = PE_PGTT(pe[0]);
 
 	if (pasid_entry_reserved(v, pe, pgtt)) {
 		sn_device_fault(&v->d, 0x5a, at, pe[0]);
 		return;
 	}
-	c->domain = (uint32_t)sn_bits(pe[1], 15, 0);
+	c->domain = PE_DID(pe[1]);
 	if (!pasid_entry_valid(v, pe, pgtt)) {
 		sn_device_fault(&v->d, 0x5b, at, pe[0]);
 		return;
@@ -294,19 +317,19 @@ static void pasid_entry(struct vtd *v, uint64_t at)
 		uint32_t access = sn_context_access(c, v->d.request.access);
 
 		/* Where ERS exists a fetch needs ERE; later revisions dropped both. */
-		if ((access & SNEST_EXEC) && sn_bit(v->reg.ecap, ECAP_ERS) && !sn_bit(pe[2], 1)) {
+		if ((access & SNEST_EXEC) && sn_bit(v->reg.ecap, ECAP_ERS) &&
+		    !sn_bit(pe[2], PE_ERE)) {
 			sn_device_fault(&v->d, 0x5c, at, pe[0]);
 			return;
 		}
-		if ((access & SNEST_PRIVILEGED) && !sn_bit(pe[2], 0)) {
+		if ((access & SNEST_PRIVILEGED) && !sn_bit(pe[2], PE_SRE)) {
 			sn_device_fault(&v->d, 0x5d, at, pe[0]);
 			return;
 		}
 		c->space = c->pasid;
 	}
 	if ((pgtt != PGTT_SECOND && !first_stage(v, pe)) ||
-	    (pgtt != PGTT_FIRST &&
-	     !second_stage(v, (unsigned)sn_bits(pe[0], 4, 2), pe[0], sn_bit(pe[0], 9))))
+	    (pgtt != PGTT_FIRST && !second_stage(v, PE_AW(pe[0]), pe[0], sn_bit(pe[0], PE_SSADE))))
 		sn_device_fault(&v->d, 0x5b, at, pe[0]);
 }
 
@@ -314,14 +337,14 @@ static void pasid_entry(struct vtd *v, uint64_t at)
 static unsigned scalable_refuses(const struct vtd *v, const uint64_t *ce)
 {
 	const struct snest_request *r = &v->d.request;
-	uint64_t capacity = 1ull << (sn_bits(ce[0], 11, 9) + 7 + 6);
+	uint64_t capacity = 1ull << (SCE_PDTS(ce[0]) + 7 + 6);
 
 	if ((r->kind == SNEST_REQUEST_TRANSLATION || r->kind == SNEST_REQUEST_TRANSLATED) &&
-	    !sn_bit(ce[0], 2))
+	    !sn_bit(ce[0], SCE_DTE))
 		return 0x44;
-	if (r->kind == SNEST_REQUEST_PAGE && !sn_bit(ce[0], 4))
+	if (r->kind == SNEST_REQUEST_PAGE && !sn_bit(ce[0], SCE_PRE))
 		return 0x47;
-	if (r->pasid != SNEST_NO_PASID && !sn_bit(ce[0], 3))
+	if (r->pasid != SNEST_NO_PASID && !sn_bit(ce[0], SCE_PASIDE))
 		return 0x45;
 	if (v->d.context->pasid >= capacity)
 		return r->pasid == SNEST_NO_PASID ? 0x48 : 0x46;
@@ -340,7 +363,7 @@ static void scalable(struct vtd *v)
 	c->flags |= SNEST_CONTEXT_SCALABLE;
 	if (!entry(v, at, ce, 1, 0x38))
 		return;
-	if (!sn_bit(ce[0], 0)) {
+	if (!sn_bit(ce[0], P)) {
 		sn_device_fault(&v->d, 0x39, at, ce[0]);
 		return;
 	}
@@ -351,29 +374,29 @@ static void scalable(struct vtd *v)
 	at = (ce[0] & ADDR) + (rid & 0x7f) * 32;
 	if (!entry(v, at, ce, 4, 0x40))
 		return;
-	if (sn_bit(ce[0], 1))
+	if (sn_bit(ce[0], FPD))
 		c->flags |= SNEST_CONTEXT_QUIET;
-	if (!sn_bit(ce[0], 0)) {
+	if (!sn_bit(ce[0], P)) {
 		sn_device_fault(&v->d, 0x41, at, ce[0]);
 		return;
 	}
 	if (sn_bits(ce[0], 8, 5) || (ce[0] & v->wide) || sn_bits(ce[1], 63, 21) || ce[2] || ce[3] ||
-	    (sn_bit(ce[0], 2) && !sn_bit(ecap, ECAP_DT)) ||
-	    (sn_bit(ce[0], 3) && !sn_bit(ecap, ECAP_PASID)) ||
-	    (sn_bit(ce[0], 4) && !sn_bit(ecap, ECAP_PRS))) {
+	    (sn_bit(ce[0], SCE_DTE) && !sn_bit(ecap, ECAP_DT)) ||
+	    (sn_bit(ce[0], SCE_PASIDE) && !sn_bit(ecap, ECAP_PASID)) ||
+	    (sn_bit(ce[0], SCE_PRE) && !sn_bit(ecap, ECAP_PRS))) {
 		sn_device_fault(&v->d, 0x42, at, ce[0]);
 		return;
 	}
-	if (policy.pre_needs_dte && sn_bit(ce[0], 4) && !sn_bit(ce[0], 2)) {
+	if (policy.pre_needs_dte && sn_bit(ce[0], SCE_PRE) && !sn_bit(ce[0], SCE_DTE)) {
 		sn_device_fault(&v->d, 0x43, at, ce[0]);
 		return;
 	}
-	c->flags |= (sn_bit(ce[0], 2) ? SNEST_CONTEXT_ATS : 0) |
-	            (sn_bit(ce[0], 3) ? SNEST_CONTEXT_PASID : 0) |
-	            (sn_bit(ce[0], 4) ? SNEST_CONTEXT_PRI : 0);
+	c->flags |= (sn_bit(ce[0], SCE_DTE) ? SNEST_CONTEXT_ATS : 0) |
+	            (sn_bit(ce[0], SCE_PASIDE) ? SNEST_CONTEXT_PASID : 0) |
+	            (sn_bit(ce[0], SCE_PRE) ? SNEST_CONTEXT_PRI : 0);
 	if (c->pasid == SNEST_NO_PASID) {
-		c->pasid = sn_bit(ecap, ECAP_RPS) ? (uint32_t)sn_bits(ce[1], 19, 0) : 0;
-		c->flags |= sn_bit(ecap, ECAP_RPRIVS) && sn_bit(ce[1], 20)
+		c->pasid = sn_bit(ecap, ECAP_RPS) ? SCE_RID_PASID(ce[1]) : 0;
+		c->flags |= sn_bit(ecap, ECAP_RPRIVS) && sn_bit(ce[1], SCE_RID_PRIV)
 		                    ? SNEST_CONTEXT_PRIVILEGED
 		                    : SNEST_CONTEXT_UNPRIVILEGED;
 	}
@@ -389,9 +412,9 @@ static void scalable(struct vtd *v)
 	at = (ce[0] & ADDR) + (c->pasid >> 6) * 8;
 	if (!entry(v, at, &pde, 1, 0x50))
 		return;
-	if (sn_bit(pde, 1))
+	if (sn_bit(pde, FPD))
 		c->flags |= SNEST_CONTEXT_QUIET;
-	if (!sn_bit(pde, 0)) {
+	if (!sn_bit(pde, P)) {
 		sn_device_fault(&v->d, 0x51, at, pde);
 		return;
 	}

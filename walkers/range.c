@@ -6,8 +6,8 @@
 #include <errno.h>
 #include "walkers/range.h"
 
-size_t sn_ranger_table(struct sn_ranger *r, unsigned k, unsigned level, uint64_t at,
-                       size_t length, const void **ptr, bool *readable)
+size_t sn_ranger_table(struct sn_ranger *r, unsigned k, unsigned level, uint64_t at, size_t length,
+                       const void **ptr, bool *readable)
 {
 	size_t page = 4096 - (at & 4095);
 	struct sn_target t;
@@ -60,7 +60,8 @@ static inline int out_piece(struct sn_ranger *r, const struct snest_run *piece)
 	struct snest_run *out = &r->out;
 
 	if (r->out_valid && out->outcome == piece->outcome && out->rights == piece->rights &&
-	    out->last + 1 == piece->first && out->addr + (piece->first - out->first) == piece->addr) {
+	    out->last + 1 == piece->first &&
+	    out->addr + (piece->first - out->first) == piece->addr) {
 		out->last = piece->last;
 		if (out->lg2 < piece->lg2)
 			out->lg2 = piece->lg2;
@@ -178,13 +179,13 @@ int sn_ranger_run(struct sn_ranger *r, uint64_t first, uint64_t last)
 	if (r->budget < SN_RANGE_BUDGET_MIN)
 		r->budget = SN_RANGE_BUDGET_MIN;
 	r->out_valid = false;
-	r->out = (struct snest_run){ 0 };
+	r->out = (struct snest_run){0};
 	for (unsigned k = 0; k < SNEST_MAX_STAGES; k++)
 		r->pending[k].valid = false;
 	r->carry_rights[0] = SNEST_RIGHTS;
 	r->carry_lg2[0] = 64;
 	if (r->env.count == 0) {
-		struct sn_run all = { first, last, first, first, SNEST_RIGHTS, 64, true };
+		struct sn_run all = {first, last, first, first, SNEST_RIGHTS, 64, true};
 
 		ret = out_run(r, &all, SNEST_RIGHTS, 64);
 	} else {

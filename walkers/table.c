@@ -9,8 +9,8 @@
 #include "core/extensible.h"
 #include "walkers/write.h"
 
-#define ATTR_ALL                                                                                \
-	(SNEST_ATTR_MEMORY_TYPE | SNEST_ATTR_ACCESSED | SNEST_ATTR_DIRTY | SNEST_ATTR_GLOBAL |  \
+#define ATTR_ALL                                                                               \
+	(SNEST_ATTR_MEMORY_TYPE | SNEST_ATTR_ACCESSED | SNEST_ATTR_DIRTY | SNEST_ATTR_GLOBAL | \
 	 SNEST_ATTR_USER | SNEST_ATTR_SNOOP | SNEST_ATTR_DIRTIABLE | SNEST_ATTR_CONTIGUOUS)
 #define PAGE_SHIFT 8
 #define PAGE_ALL (0xffu << PAGE_SHIFT)

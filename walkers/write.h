@@ -58,7 +58,7 @@ struct sn_writer {
  */
 struct sn_table_retired {
 	struct sn_reclaim_node node;
-	pthread_mutex_t lock; /* guards the fields below; a leaf but for the reclaim queue's */
+	pthread_mutex_t lock;    /* guards the fields below; a leaf but for the reclaim queue's */
 	struct sn_page *waiting; /* what the queued node will free */
 	struct sn_page *fresh;   /* what came after it was queued */
 	bool queued;

@@ -6,7 +6,7 @@
 
 static int F(cut)(struct snest_table *t, uint64_t at)
 {
-	struct F(edit) x = { .t = t, .pt = &t->pt };
+	struct F(edit) x = {.t = t, .pt = &t->pt};
 	struct sn_piece group, part;
 	struct F(slot) s;
 	struct sn_entry e;
@@ -45,7 +45,7 @@ static int F(cut)(struct snest_table *t, uint64_t at)
  * contiguous, with the same rights and attributes. Returns its number of
  * entries, 0 if entry i is no leaf, and fills *run if it is more than one leaf.
  */
-static uint64_t F(uniform)(const struct F(edit) *x, unsigned level, const void *table,
+static uint64_t F(uniform)(const struct F(edit) * x, unsigned level, const void *table,
                            uint64_t slot, uint64_t i, uint64_t i_last, struct sn_piece *run)
 {
 	unsigned shift = F(shift)(x->pt, x->half, level);
@@ -80,7 +80,7 @@ static uint64_t F(uniform)(const struct F(edit) *x, unsigned level, const void *
 }
 
 /* Makes the largest groups of the leaves in entries i..i_last; `slot` is the input of entry i. */
-static void F(merge_groups)(const struct F(edit) *x, unsigned level, void *table, uint64_t slot,
+static void F(merge_groups)(const struct F(edit) * x, unsigned level, void *table, uint64_t slot,
                             uint64_t i, uint64_t i_last)
 {
 	unsigned shift = F(shift)(x->pt, x->half, level);
@@ -100,16 +100,16 @@ static void F(merge_groups)(const struct F(edit) *x, unsigned level, void *table
 				run.rights = 0;
 			for (uint64_t in = slot, many; run.rights && in <= run.last;) {
 				uint64_t addr = run.addr + (in - run.first);
-				unsigned lg2 = F(pick)(x, level, run.sizes, in, run.last, addr,
-				                       &many);
+				unsigned lg2 =
+					F(pick)(x, level, run.sizes, in, run.last, addr, &many);
 
 				e = F(decode)(x->pt, x->half, level,
 				              F(get)(x->pt, table, F(index)(x, level, in)));
 				if (!lg2)
 					break;
 				if (lg2 > e.lg2)
-					F(put_leaves)(x, level, table, in, lg2, 1, addr,
-					              run.rights, run.attr);
+					F(put_leaves)
+					(x, level, table, in, lg2, 1, addr, run.rights, run.attr);
 				in += (uint64_t)1 << lg2;
 				if (!in)
 					break;
@@ -124,7 +124,7 @@ static void F(merge_groups)(const struct F(edit) *x, unsigned level, void *table
  * If a table of `level`, merged itself, maps what one leaf in its place would
  * map, fills *run. A level without leaves is looked through.
  */
-static bool F(is_one)(const struct F(edit) *x, unsigned level, const void *table, uint64_t slot,
+static bool F(is_one)(const struct F(edit) * x, unsigned level, const void *table, uint64_t slot,
                       struct sn_piece *run)
 {
 	unsigned shift = F(shift)(x->pt, x->half, level);
@@ -153,7 +153,7 @@ static bool F(is_one)(const struct F(edit) *x, unsigned level, const void *table
 	return !(run->addr & sn_mask(F(shift)(x->pt, x->half, level + 1)));
 }
 
-static void F(merge_table)(struct F(edit) *x, unsigned level, void *table, uint64_t first,
+static void F(merge_table)(struct F(edit) * x, unsigned level, void *table, uint64_t first,
                            uint64_t last)
 {
 	unsigned shift = F(shift)(x->pt, x->half, level);
@@ -173,8 +173,8 @@ static void F(merge_table)(struct F(edit) *x, unsigned level, void *table, uint6
 			F(merge_table)(x, level - 1, child, in, end);
 			if (covered && (here >> shift & 1) &&
 			    F(is_one)(x, level - 1, child, in, &run) &&
-			    !F(make_leaf)(x->pt, x->half, level, shift, run.addr, run.rights, run.attr,
-			                  &raw)) {
+			    !F(make_leaf)(x->pt, x->half, level, shift, run.addr, run.rights,
+			                  run.attr, &raw)) {
 				F(put)(x->pt, table, k, raw);
 				F(retire_tree)(x, level - 1, child);
 			}
@@ -198,7 +198,7 @@ static void F(merge_table)(struct F(edit) *x, unsigned level, void *table, uint6
 
 static int F(merge)(struct snest_table *t, uint64_t first, uint64_t last)
 {
-	struct F(edit) x = { .t = t, .pt = &t->pt };
+	struct F(edit) x = {.t = t, .pt = &t->pt};
 
 	if (!F(locate)(&x, first, last) || F(misaligned)(&x, first, last))
 		return -EINVAL;

@@ -37,7 +37,10 @@ enum snest_format {
 #define SNEST_STAGE_NO_2M 0x10u     /* x86-64, VT-d: 2 MiB leaves are reserved */
 #define SNEST_STAGE_NO_1G 0x20u     /* x86-64, VT-d: 1 GiB leaves are reserved */
 
-/* x86-64 and AMD v2. A and D are always updated there unless ... */
+/*
+ * x86-64 and AMD v2. As everywhere, accessed and dirty flags are updated only
+ * with HW_A and HW_D; without, they are ignored in these formats.
+ */
 #define SNEST_STAGE_X86_WP 0x100u   /* WPE: privileged writes honour R/W = 0 */
 #define SNEST_STAGE_X86_NX 0x200u   /* bit 63 denies execution (else it is ignored) */
 #define SNEST_STAGE_X86_EAF 0x400u  /* EAFE: set the extended-accessed flag too */
@@ -83,11 +86,16 @@ struct snest_stage {
 	uint8_t levels;
 	/*
 	 * Width of the input address, in bits. 0: all that the levels give.
-	 * VT-d: min(MGAW, width of AW). Arm: 64 - TxSZ.
+	 * VT-d second stage: min(MGAW, width of AW). Arm: 64 - TxSZ. In the other
+	 * formats 0, or exactly what the levels give.
 	 */
 	uint8_t ia_bits;
 	uint8_t oa_bits; /* width of output addresses; 0: the format's widest */
-	/* What leads to the table grants: AND of SNEST_READ, _WRITE, _EXEC (DTE.IR/IW). 0: all. */
+	/*
+	 * What leads to the table grants (DTE.IR, DTE.IW): SNEST_READ, _WRITE,
+	 * _EXEC; 0: all. Checked before the first entry is read. Where execution
+	 * is not a right of its own (VT-d second stage, AMD v1) it follows READ.
+	 */
 	uint8_t rights;
 	uint8_t granule_lg2; /* Arm: 12, 14, 16. Others 0. */
 	/* Arm stage 1, upper half (TTB1). ia_bits_high 0: there is none. */

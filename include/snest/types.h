@@ -14,6 +14,8 @@
  *   -ENOSPC      over a budget or a limit that the embedder set
  *   -EFAULT      guest memory is not there, or may not be accessed that way
  *   -E2BIG       a structure is larger than known and its unknown tail is not 0
+ *   -EACCES      the request faults; the result says why
+ *   -ETIME       did not happen in the time that was given
  *   -EAGAIN      stopped at the caller's budget; call again to go on
  *   -EDEADLK     would wait for the calling thread itself
  *

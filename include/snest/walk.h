@@ -24,7 +24,7 @@ enum snest_walk_outcome {
 
 /* Attributes of a leaf, in one form for all formats. */
 #define SNEST_ATTR_ACCESSED 0x100u
-#define SNEST_ATTR_DIRTY 0x200u
+#define SNEST_ATTR_DIRTY 0x200u /* Arm: DBM is set and the page is writable */
 #define SNEST_ATTR_GLOBAL 0x400u
 #define SNEST_ATTR_USER 0x800u
 #define SNEST_ATTR_SNOOP 0x1000u      /* VT-d SNP, AMD FC: force coherence */
@@ -37,7 +37,7 @@ enum snest_walk_outcome {
 struct snest_walk_stage {
 	uint64_t input;      /* address that went in */
 	uint64_t output;     /* address that came out */
-	uint64_t entry;      /* the leaf entry */
+	uint64_t entry;      /* the leaf entry, after an update of its flags */
 	uint64_t entry_addr; /* where it was, in the next stage's addresses */
 	uint32_t attr;       /* SNEST_ATTR_* */
 	uint8_t level;       /* level of the leaf */
@@ -76,10 +76,12 @@ struct snest_walk_step {
 
 /*
  * Translates `iova` for `access` (SNEST_READ, _WRITE, _EXEC in any combination,
- * perhaps none, which asks what is there; plus SNEST_PRIVILEGED) through
+ * perhaps none; plus SNEST_PRIVILEGED) through
  * `count` stages, 0 to SNEST_MAX_STAGES, and the host map. All of *result is
  * filled. Accessed and dirty flags are updated where a stage's flags say that
  * the IOMMU does it, unless SNEST_WALK_NO_UPDATE is given.
+ * A request for nothing asks what is there: no right is missing, nothing is
+ * updated, but a table that faults for every access still faults.
  * steps: NULL, or where the entries read are listed, at most *nsteps of them;
  * *nsteps becomes the number that was read.
  * Opens its own read section. Any thread. Never blocks.

@@ -3,6 +3,8 @@
 #include "support/tables.h"
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <cmocka.h>
@@ -60,8 +62,8 @@ static void settle(void *opaque)
 
 void test_tables_init(struct test_tables *tt, const struct snest_hooks *hooks)
 {
-	struct snest_vm_config config = { .size = sizeof(config), .hooks = hooks };
-	struct snest_region region = { .size = sizeof(region), .last = RAM_BYTES - 1 };
+	struct snest_vm_config config = {.size = sizeof(config), .hooks = hooks};
+	struct snest_region region = {.size = sizeof(region), .last = RAM_BYTES - 1};
 	char *ram = mmap(NULL, RAM_BYTES + RAM_ALIGN, PROT_READ | PROT_WRITE,
 	                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
@@ -130,7 +132,7 @@ void test_model_set(struct test_model *model, uint64_t first, uint64_t last, uin
 	for (i = 0; i < model->count && model->at[i].first < first; i++)
 		;
 	memmove(&model->at[i + 1], &model->at[i], (model->count - i) * sizeof(model->at[0]));
-	model->at[i] = (struct test_interval){ first, last, addr, rights };
+	model->at[i] = (struct test_interval){first, last, addr, rights};
 	model->count++;
 }
 

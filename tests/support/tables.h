@@ -16,14 +16,14 @@
 
 struct test_tables {
 	struct snest_vm *vm;
-	char *ram; /* GPA 0 */
-	uint64_t cut; /* what was never handed out begins here */
+	char *ram;      /* GPA 0 */
+	uint64_t cut;   /* what was never handed out begins here */
 	void *free[24]; /* by lg2, chained through the first word */
 	uint64_t live_pages, live_bytes;
-	uint64_t fail_in;  /* the n-th allocation from now fails; 0: none */
-	uint64_t failed;   /* allocations that did */
-	uint64_t unclean;  /* pages that came back not zero */
-	uint64_t settled;  /* calls of settle */
+	uint64_t fail_in; /* the n-th allocation from now fails; 0: none */
+	uint64_t failed;  /* allocations that did */
+	uint64_t unclean; /* pages that came back not zero */
+	uint64_t settled; /* calls of settle */
 	struct snest_table_memory memory;
 };
 
