@@ -47,6 +47,13 @@ struct step {
 	uint64_t rest_first, rest_last;
 };
 
+/* ThreadSanitizer is right that C does not know what the machine does. */
+#ifdef SN_TSAN
+#define STEP_LOAD(ptr) sn_sh_load(ptr)
+#else
+#define STEP_LOAD(ptr) (*(ptr))
+#endif
+
 /* Fewer entries than this are not worth a call of the bulk comparison. */
 #define BULK 8u
 
@@ -118,8 +125,12 @@ static uint64_t F(differ)(const struct step *x, unsigned grant, const uint64_t *
 	struct step y = *x;
 	uint64_t different = 0;
 
-	for (unsigned i = 0; i < n; i++)
-		different |= (F(expect)(&y, grant, guest[i]) ^ shadow[i]) & STEP_SAME;
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t want = F(expect)(&y, grant, guest[i]);
+
+		/* What may lead to another region is looked at one by one. */
+		different |= ((want ^ shadow[i]) & STEP_SAME) | (want ? 0 : guest[i]);
+	}
 	return different;
 }
 

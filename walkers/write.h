@@ -37,6 +37,28 @@ struct sn_piece {
 	uint32_t rights, attr;
 };
 
+/* One change of a table, on the stack of the call that makes it. */
+struct sn_edit {
+	struct snest_table *t;
+	const struct sn_pt *pt;
+	unsigned half;
+	bool dry; /* count and check, store nothing */
+	bool replace;
+	bool whole;
+	uint64_t need;                  /* dry: pages */
+	uint64_t bytes;                 /* removed */
+	struct sn_piece piece;          /* map: what to map */
+	uint64_t span_first, span_last; /* the interval of valid inputs that it lies in */
+};
+
+/* One entry, and the table it is in. */
+struct sn_slot {
+	void *table;
+	uint64_t index, raw;
+	uint64_t first; /* input of the slot */
+	unsigned level;
+};
+
 /* One format's writer. Arguments are as in snest/table.h, flags already checked. */
 struct sn_writer {
 	int (*map)(struct snest_table *table, const struct sn_piece *piece, bool replace);

@@ -6,9 +6,9 @@
 
 static int F(cut)(struct snest_table *t, uint64_t at)
 {
-	struct F(edit) x = {.t = t, .pt = &t->pt};
+	struct sn_edit x = {.t = t, .pt = &t->pt};
 	struct sn_piece group, part;
-	struct F(slot) s;
+	struct sn_slot s;
 	struct sn_entry e;
 	int ret;
 
@@ -45,7 +45,7 @@ static int F(cut)(struct snest_table *t, uint64_t at)
  * contiguous, with the same rights and attributes. Returns its number of
  * entries, 0 if entry i is no leaf, and fills *run if it is more than one leaf.
  */
-static uint64_t F(uniform)(const struct F(edit) * x, unsigned level, const void *table,
+static uint64_t F(uniform)(const struct sn_edit *x, unsigned level, const void *table,
                            uint64_t slot, uint64_t i, uint64_t i_last, struct sn_piece *run)
 {
 	unsigned shift = F(shift)(x->pt, x->half, level);
@@ -80,7 +80,7 @@ static uint64_t F(uniform)(const struct F(edit) * x, unsigned level, const void 
 }
 
 /* Makes the largest groups of the leaves in entries i..i_last; `slot` is the input of entry i. */
-static void F(merge_groups)(const struct F(edit) * x, unsigned level, void *table, uint64_t slot,
+static void F(merge_groups)(const struct sn_edit *x, unsigned level, void *table, uint64_t slot,
                             uint64_t i, uint64_t i_last)
 {
 	unsigned shift = F(shift)(x->pt, x->half, level);
@@ -108,8 +108,7 @@ static void F(merge_groups)(const struct F(edit) * x, unsigned level, void *tabl
 				if (!lg2)
 					break;
 				if (lg2 > e.lg2)
-					F(put_leaves)
-					(x, level, table, in, lg2, 1, addr, run.rights, run.attr);
+					F(put_leaves)(x, level, table, &run, in, lg2, 1);
 				in += (uint64_t)1 << lg2;
 				if (!in)
 					break;
@@ -124,7 +123,7 @@ static void F(merge_groups)(const struct F(edit) * x, unsigned level, void *tabl
  * If a table of `level`, merged itself, maps what one leaf in its place would
  * map, fills *run. A level without leaves is looked through.
  */
-static bool F(is_one)(const struct F(edit) * x, unsigned level, const void *table, uint64_t slot,
+static bool F(is_one)(const struct sn_edit *x, unsigned level, const void *table, uint64_t slot,
                       struct sn_piece *run)
 {
 	unsigned shift = F(shift)(x->pt, x->half, level);
@@ -153,7 +152,7 @@ static bool F(is_one)(const struct F(edit) * x, unsigned level, const void *tabl
 	return !(run->addr & sn_mask(F(shift)(x->pt, x->half, level + 1)));
 }
 
-static void F(merge_table)(struct F(edit) * x, unsigned level, void *table, uint64_t first,
+static void F(merge_table)(struct sn_edit *x, unsigned level, void *table, uint64_t first,
                            uint64_t last)
 {
 	unsigned shift = F(shift)(x->pt, x->half, level);
@@ -198,7 +197,7 @@ static void F(merge_table)(struct F(edit) * x, unsigned level, void *table, uint
 
 static int F(merge)(struct snest_table *t, uint64_t first, uint64_t last)
 {
-	struct F(edit) x = {.t = t, .pt = &t->pt};
+	struct sn_edit x = {.t = t, .pt = &t->pt};
 
 	if (!F(locate)(&x, first, last) || F(misaligned)(&x, first, last))
 		return -EINVAL;

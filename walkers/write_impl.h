@@ -17,7 +17,7 @@
 /* ---- Removing -------------------------------------------------------------- */
 
 /* Retires a table that was just unlinked, and all below it; adds up what they mapped. */
-static void F(retire_tree)(struct F(edit) * x, unsigned level, void *table)
+static void F(retire_tree)(struct sn_edit *x, unsigned level, void *table)
 {
 	unsigned shift = F(shift)(x->pt, x->half, level);
 
@@ -45,7 +45,7 @@ static void F(retire_tree)(struct F(edit) * x, unsigned level, void *table)
  * outside become smaller leaves. The entries inside stay as they are, and are
  * to be overwritten, slot by slot.
  */
-static void F(detach)(const struct F(edit) * x, unsigned level, void *table, uint64_t first,
+static void F(detach)(const struct sn_edit *x, unsigned level, void *table, uint64_t first,
                       uint64_t last)
 {
 	unsigned shift = F(shift)(x->pt, x->half, level);
@@ -80,7 +80,7 @@ static void F(detach)(const struct F(edit) * x, unsigned level, void *table, uin
 }
 
 /* Widens *first..*last to the whole of the leaves at its two ends. */
-static void F(widen)(const struct F(edit) * x, unsigned level, const void *table, uint64_t *first,
+static void F(widen)(const struct sn_edit *x, unsigned level, const void *table, uint64_t *first,
                      uint64_t *last)
 {
 	uint64_t raw = F(get)(x->pt, table, F(index)(x, level, *first));
@@ -95,7 +95,7 @@ static void F(widen)(const struct F(edit) * x, unsigned level, const void *table
 }
 
 /* Unmaps entries i..i+n-1 of a table that holds no tables. */
-static inline uint64_t F(clear)(struct F(edit) * x, unsigned level, void *table, uint64_t i,
+static inline uint64_t F(clear)(struct sn_edit *x, unsigned level, void *table, uint64_t i,
                                 uint64_t n)
 {
 	uint64_t used = F(wipe)(table, i, n);
@@ -106,13 +106,13 @@ static inline uint64_t F(clear)(struct F(edit) * x, unsigned level, void *table,
 }
 
 /* Whether a table of `level` can hold leaves larger than its slots. */
-static inline bool F(has_groups)(const struct F(edit) * x, unsigned level)
+static inline bool F(has_groups)(const struct sn_edit *x, unsigned level)
 {
 	return F(leaf_sizes)(x->pt, x->half, level) & ~sn_mask(F(shift)(x->pt, x->half, level) + 1);
 }
 
 /* Unmaps first..last in a table of level 0. */
-static inline void F(unmap_leaves)(struct F(edit) * x, void *table, uint64_t first, uint64_t last)
+static inline void F(unmap_leaves)(struct sn_edit *x, void *table, uint64_t first, uint64_t last)
 {
 	uint64_t i;
 
@@ -127,7 +127,7 @@ static inline void F(unmap_leaves)(struct F(edit) * x, void *table, uint64_t fir
 }
 
 /* Unmaps first..last below one table. Not dry: where it cuts, pages are reserved. */
-static void F(unmap_table)(struct F(edit) * x, unsigned level, void *table, uint64_t first,
+static void F(unmap_table)(struct sn_edit *x, unsigned level, void *table, uint64_t first,
                            uint64_t last)
 {
 	uint64_t slot_mask = sn_mask(F(shift)(x->pt, x->half, level)), end;
@@ -141,7 +141,7 @@ static void F(unmap_table)(struct F(edit) * x, unsigned level, void *table, uint
 	else
 		F(detach)(x, level, table, first, last);
 	for (uint64_t in = first;; in = end + 1) {
-		struct F(slot) s = {.table = table, .level = level, .first = in & ~slot_mask};
+		struct sn_slot s = {.table = table, .level = level, .first = in & ~slot_mask};
 		bool covered = in == s.first && (in | slot_mask) <= last;
 		uint64_t witness;
 		struct sn_entry e;
@@ -178,8 +178,8 @@ static void F(unmap_table)(struct F(edit) * x, unsigned level, void *table, uint
 }
 
 /* Dry: counts the pages that cutting the leaf at `in` along first..last needs. */
-static void F(count_cut)(struct F(edit) * x, uint64_t in, uint64_t first, uint64_t last,
-                         const struct F(slot) * not_this, struct F(slot) * s)
+static void F(count_cut)(struct sn_edit *x, uint64_t in, uint64_t first, uint64_t last,
+                         const struct sn_slot *not_this, struct sn_slot *s)
 {
 	uint64_t slot_last;
 
@@ -192,7 +192,7 @@ static void F(count_cut)(struct F(edit) * x, uint64_t in, uint64_t first, uint64
 }
 
 /* Removes the tables on the way to `in` that became empty. */
-static void F(prune)(struct F(edit) * x, unsigned level, void *table, uint64_t in)
+static void F(prune)(struct sn_edit *x, unsigned level, void *table, uint64_t in)
 {
 	uint64_t i = F(index)(x, level, in), raw = F(get)(x->pt, table, i);
 	struct sn_entry e = F(decode)(x->pt, x->half, level, raw);
@@ -214,7 +214,7 @@ static void F(prune)(struct F(edit) * x, unsigned level, void *table, uint64_t i
 /* ---- Mapping --------------------------------------------------------------- */
 
 /* Stores n leaves over what is there, one slot after the other. */
-static void F(overwrite)(struct F(edit) * x, unsigned level, void *table, uint64_t in, unsigned lg2,
+static void F(overwrite)(struct sn_edit *x, unsigned level, void *table, uint64_t in, unsigned lg2,
                          uint64_t n, uint64_t addr)
 {
 	unsigned shift = F(shift)(x->pt, x->half, level);
@@ -239,7 +239,7 @@ static void F(overwrite)(struct F(edit) * x, unsigned level, void *table, uint64
 }
 
 /* Maps first..last of x->piece below one table. 0, or (dry only) -EEXIST, -EINVAL. */
-static int F(map_table)(struct F(edit) * x, unsigned level, void *table, uint64_t first,
+static int F(map_table)(struct sn_edit *x, unsigned level, void *table, uint64_t first,
                         uint64_t last)
 {
 	unsigned shift = F(shift)(x->pt, x->half, level);
@@ -250,7 +250,7 @@ static int F(map_table)(struct F(edit) * x, unsigned level, void *table, uint64_
 	for (uint64_t in = first;; in = end + 1) {
 		uint64_t addr = x->piece.addr + (in - x->piece.first), n;
 		unsigned lg2 = F(pick)(x, level, x->piece.sizes, in, last, addr, &n);
-		struct F(slot) s = {.table = table, .level = level};
+		struct sn_slot s = {.table = table, .level = level};
 		struct sn_entry e;
 		int ret;
 
@@ -268,8 +268,7 @@ static int F(map_table)(struct F(edit) * x, unsigned level, void *table, uint64_
 			} else if (x->replace) {
 				F(overwrite)(x, level, table, in, lg2, n, addr);
 			} else {
-				F(put_leaves)
-				(x, level, table, in, lg2, n, addr, x->piece.rights, x->piece.attr);
+				F(put_leaves)(x, level, table, &x->piece, in, lg2, n);
 				F(count)(x, level, table, slots);
 			}
 		} else {
@@ -293,7 +292,7 @@ static int F(map_table)(struct F(edit) * x, unsigned level, void *table, uint64_
 }
 
 /* Remembers a leaf table, so that the next change near it need not look for it. */
-static inline void F(keep)(const struct F(edit) * x, void *table, uint64_t in)
+static inline void F(keep)(const struct sn_edit *x, void *table, uint64_t in)
 {
 	unsigned width = F(shift)(x->pt, x->half, 0) + F(index_bits)(x->pt, x->half, 0);
 	uint64_t first = in & ~sn_mask(width), last = in | sn_mask(width);
@@ -307,7 +306,7 @@ static inline void F(keep)(const struct F(edit) * x, void *table, uint64_t in)
 }
 
 /* Finds the root that translates first..last. False: not one interval of valid inputs. */
-static inline bool F(locate)(struct F(edit) * x, uint64_t first, uint64_t last)
+static inline bool F(locate)(struct sn_edit *x, uint64_t first, uint64_t last)
 {
 	for (unsigned i = 0; F(span)(x->pt, i, &x->span_first, &x->span_last, &x->half); i++) {
 		if (first >= x->span_first && first <= x->span_last)
@@ -316,7 +315,7 @@ static inline bool F(locate)(struct F(edit) * x, uint64_t first, uint64_t last)
 	return false;
 }
 
-static inline bool F(misaligned)(const struct F(edit) * x, uint64_t first, uint64_t last)
+static inline bool F(misaligned)(const struct sn_edit *x, uint64_t first, uint64_t last)
 {
 	uint64_t sizes = x->t->sizes[x->half];
 
@@ -324,7 +323,7 @@ static inline bool F(misaligned)(const struct F(edit) * x, uint64_t first, uint6
 }
 
 /* Whether leaves of the piece can be made at all: first and last of the smallest size. */
-static bool F(makes)(const struct F(edit) * x)
+static bool F(makes)(const struct sn_edit *x)
 {
 	const struct sn_piece *p = &x->piece;
 	uint64_t size, raw;
@@ -357,7 +356,7 @@ static inline bool F(at_hand)(const struct snest_table *t, uint64_t first, uint6
  */
 static inline int F(map_at_hand)(struct snest_table *t, const struct sn_piece *p, uint64_t sizes)
 {
-	struct F(edit) x;
+	struct sn_edit x;
 	unsigned shift, lg2 = (unsigned)__builtin_ctzll(sizes);
 	uint64_t n, i, raw, bytes = p->last - p->first;
 
@@ -375,7 +374,7 @@ static inline int F(map_at_hand)(struct snest_table *t, const struct sn_piece *p
 	if (F(any)(t->leaf, i, n))
 		return -EEXIST;
 	if (sizes == (uint64_t)1 << shift) {
-		F(put_leaves)(&x, 0, t->leaf, p->first, shift, n, p->addr, p->rights, p->attr);
+		F(put_leaves)(&x, 0, t->leaf, p, p->first, shift, n);
 	} else {
 		struct sn_piece part = *p;
 
@@ -387,10 +386,10 @@ static inline int F(map_at_hand)(struct snest_table *t, const struct sn_piece *p
 }
 
 /* Maps x->piece, less than a leaf table, where no leaf table is at hand. */
-static int F(map_near)(struct F(edit) * x, uint64_t sizes)
+static int F(map_near)(struct sn_edit *x, uint64_t sizes)
 {
 	const struct sn_piece *p = &x->piece;
-	struct F(slot) s = F(find)(x, p->first);
+	struct sn_slot s = F(find)(x, p->first);
 	struct sn_piece part = *p;
 	void *leaf, *table;
 	int ret;
@@ -421,9 +420,9 @@ static int F(map_near)(struct F(edit) * x, uint64_t sizes)
 
 static int F(map_anywhere)(struct snest_table *t, const struct sn_piece *piece, bool replace)
 {
-	struct F(edit) x = {.t = t, .pt = &t->pt, .replace = replace, .piece = *piece};
+	struct sn_edit x = {.t = t, .pt = &t->pt, .replace = replace, .piece = *piece};
 	unsigned width, top;
-	struct F(slot) s;
+	struct sn_slot s;
 	uint64_t small;
 	int ret;
 
@@ -469,13 +468,13 @@ static int F(map)(struct snest_table *t, const struct sn_piece *piece, bool repl
 static int F(unmap_anywhere)(struct snest_table *t, uint64_t first, uint64_t last, bool whole,
                              uint64_t *bytes)
 {
-	struct F(edit) x = {.t = t, .pt = &t->pt, .whole = whole};
+	struct sn_edit x = {.t = t, .pt = &t->pt, .whole = whole};
 	int ret;
 
 	if (!F(locate)(&x, first, last) || F(misaligned)(&x, first, last))
 		return -EINVAL;
 	if (!whole) {
-		struct F(slot) a, b;
+		struct sn_slot a, b;
 
 		x.dry = true;
 		F(count_cut)(&x, first, first, last, NULL, &a);
@@ -494,7 +493,7 @@ static int F(unmap_anywhere)(struct snest_table *t, uint64_t first, uint64_t las
 /* The leaf table used last has become empty: removes it. */
 static void F(drop_leaf)(struct snest_table *t, uint64_t in)
 {
-	struct F(edit) x = {.t = t, .pt = &t->pt, .half = t->leaf_half};
+	struct sn_edit x = {.t = t, .pt = &t->pt, .half = t->leaf_half};
 
 	F(prune)(&x, x.pt->top[x.half], t->root[x.half], in);
 	sn_table_settle(t);
@@ -504,7 +503,7 @@ static void F(drop_leaf)(struct snest_table *t, uint64_t in)
 static inline int F(unmap_at_hand)(struct snest_table *t, uint64_t first, uint64_t last, bool whole,
                                    uint64_t *bytes)
 {
-	struct F(edit) x;
+	struct sn_edit x;
 
 	x.t = t;
 	x.pt = &t->pt;
@@ -533,7 +532,7 @@ static int F(unmap)(struct snest_table *t, uint64_t first, uint64_t last, bool w
 
 static void F(empty)(struct snest_table *t)
 {
-	struct F(edit) x = {.t = t, .pt = &t->pt};
+	struct sn_edit x = {.t = t, .pt = &t->pt};
 
 	for (x.half = 0; x.half < 2 && t->root[x.half]; x.half++) {
 		unsigned top = x.pt->top[x.half];

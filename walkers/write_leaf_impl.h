@@ -4,28 +4,6 @@
  * tables filled with leaves. Included by write_impl.h, which says the words.
  */
 
-/* One change of a table. */
-struct F(edit) {
-	struct snest_table *t;
-	const struct sn_pt *pt;
-	unsigned half;
-	bool dry;
-	bool replace;
-	bool whole;
-	uint64_t need;                  /* dry: pages */
-	uint64_t bytes;                 /* removed */
-	struct sn_piece piece;          /* map: what to map */
-	uint64_t span_first, span_last; /* the interval of valid inputs that it lies in */
-};
-
-/* One entry, and the table it is in. */
-struct F(slot) {
-	void *table;
-	uint64_t index, raw;
-	uint64_t first; /* input of the slot */
-	unsigned level;
-};
-
 /* ---- Entries ------------------------------------------------------------ */
 
 static inline uint64_t F(get)(const struct sn_pt *pt, const void *table, uint64_t i)
@@ -127,24 +105,24 @@ static inline uint64_t F(wipe)(void *table, uint64_t i, uint64_t n)
 	return used;
 }
 
-static inline uint64_t F(entries)(const struct F(edit) * x, unsigned level)
+static inline uint64_t F(entries)(const struct sn_edit *x, unsigned level)
 {
 	return (uint64_t)1 << F(index_bits)(x->pt, x->half, level);
 }
 
-static inline uint64_t F(index)(const struct F(edit) * x, unsigned level, uint64_t in)
+static inline uint64_t F(index)(const struct sn_edit *x, unsigned level, uint64_t in)
 {
 	return in >> F(shift)(x->pt, x->half, level) & (F(entries)(x, level) - 1);
 }
 
 /* Last input of the table of `level` that translates `in`. */
-static inline uint64_t F(table_last)(const struct F(edit) * x, unsigned level, uint64_t in)
+static inline uint64_t F(table_last)(const struct sn_edit *x, unsigned level, uint64_t in)
 {
 	return in | sn_mask(F(shift)(x->pt, x->half, level) + F(index_bits)(x->pt, x->half, level));
 }
 
 /* Counts entries that became used, or unused. Roots are never freed, so nobody counts theirs. */
-static inline void F(count)(const struct F(edit) * x, unsigned level, void *table, uint64_t n)
+static inline void F(count)(const struct sn_edit *x, unsigned level, void *table, uint64_t n)
 {
 	if (x->t->pooled && level != x->pt->top[x->half])
 		sn_pool_page(table)->used += (uint16_t)n;
@@ -154,7 +132,7 @@ static inline void F(count)(const struct F(edit) * x, unsigned level, void *tabl
  * Whether a table has no used entry. *witness is an entry that may be used, and
  * becomes one that is: only a caller's tables are not counted, and are searched.
  */
-static inline bool F(unused)(const struct F(edit) * x, unsigned level, const void *table,
+static inline bool F(unused)(const struct sn_edit *x, unsigned level, const void *table,
                              uint64_t *witness)
 {
 	uint64_t n = F(entries)(x, level);
@@ -173,20 +151,20 @@ static inline bool F(unused)(const struct F(edit) * x, unsigned level, const voi
 	return true;
 }
 
-static inline void *F(child)(const struct F(edit) * x, const struct sn_entry *e)
+static inline void *F(child)(const struct sn_edit *x, const struct sn_entry *e)
 {
 	return sn_table_ptr(x->t, e->addr);
 }
 
-static inline uint64_t F(link)(const struct F(edit) * x, unsigned level, const void *child)
+static inline uint64_t F(link)(const struct sn_edit *x, unsigned level, const void *child)
 {
 	return F(make_table)(x->pt, x->half, level, level - 1, sn_table_addr(x->t, child));
 }
 
 /* The deepest entry on the way to `in`. */
-static inline struct F(slot) F(find)(const struct F(edit) * x, uint64_t in)
+static inline struct sn_slot F(find)(const struct sn_edit *x, uint64_t in)
 {
-	struct F(slot) s = {.table = x->t->root[x->half], .level = x->pt->top[x->half]};
+	struct sn_slot s = {.table = x->t->root[x->half], .level = x->pt->top[x->half]};
 
 	for (;;) {
 		struct sn_entry e;
@@ -210,8 +188,8 @@ static inline struct F(slot) F(find)(const struct F(edit) * x, uint64_t in)
  * The largest leaf that a table of `level` can hold at `in`, and how many of
  * them follow each other before a larger one fits or `last` comes. 0: none.
  */
-static inline unsigned F(pick)(const struct F(edit) * x, unsigned level, uint64_t sizes,
-                               uint64_t in, uint64_t last, uint64_t addr, uint64_t *n)
+static inline unsigned F(pick)(const struct sn_edit *x, unsigned level, uint64_t sizes, uint64_t in,
+                               uint64_t last, uint64_t addr, uint64_t *n)
 {
 	uint64_t here = F(leaf_sizes)(x->pt, x->half, level) & sizes, fit, larger, rest;
 	unsigned aligned = in | addr ? (unsigned)__builtin_ctzll(in | addr) : 63, lg2;
@@ -233,13 +211,14 @@ static inline unsigned F(pick)(const struct F(edit) * x, unsigned level, uint64_
 	return lg2;
 }
 
-/* Stores n leaves of 2^lg2 bytes from `in` on. The arguments were checked: make_leaf succeeds. */
-static inline void F(put_leaves)(const struct F(edit) * x, unsigned level, void *table, uint64_t in,
-                                 unsigned lg2, uint64_t n, uint64_t addr, uint32_t rights,
-                                 uint32_t attr)
+/* Stores n leaves of a piece, of 2^lg2 bytes, from `in` on. They were checked: make_leaf succeeds. */
+static inline void F(put_leaves)(const struct sn_edit *x, unsigned level, void *table,
+                                 const struct sn_piece *p, uint64_t in, unsigned lg2, uint64_t n)
 {
 	uint64_t i = F(index)(x, level, in), raw = 0, next = 0, end = 0;
 	uint64_t copies = (uint64_t)1 << (lg2 - F(shift)(x->pt, x->half, level));
+	uint64_t addr = p->addr + (in - p->first);
+	uint32_t rights = p->rights, attr = p->attr;
 
 	(void)F(make_leaf)(x->pt, x->half, level, lg2, addr, rights, attr, &raw);
 	if (n == 1) {
@@ -286,7 +265,7 @@ static inline uint32_t F(unsure)(const struct sn_pt *pt, uint32_t rights, uint32
  * the rights are those that make the entry again. Every leaf was made by
  * make_leaf, so they exist; what somebody else wrote becomes read-only.
  */
-static struct sn_piece F(piece_of)(const struct F(edit) * x, unsigned level, uint64_t slot,
+static struct sn_piece F(piece_of)(const struct sn_edit *x, unsigned level, uint64_t slot,
                                    uint64_t raw)
 {
 	struct sn_entry e = F(decode)(x->pt, x->half, level, raw);
@@ -328,7 +307,7 @@ static inline struct sn_piece F(part)(const struct sn_piece *piece, uint64_t fir
 }
 
 /* Stores leaves of one table for a piece that lies in it and fits its level. */
-static void F(put_piece)(const struct F(edit) * x, unsigned level, void *table,
+static void F(put_piece)(const struct sn_edit *x, unsigned level, void *table,
                          const struct sn_piece *p)
 {
 	for (uint64_t in = p->first, n;;) {
@@ -337,7 +316,7 @@ static void F(put_piece)(const struct F(edit) * x, unsigned level, void *table,
 
 		if (!lg2)
 			return;
-		F(put_leaves)(x, level, table, in, lg2, n, addr, p->rights, p->attr);
+		F(put_leaves)(x, level, table, p, in, lg2, n);
 		end = in + (n << lg2) - 1;
 		if (end >= p->last)
 			return;
@@ -350,7 +329,7 @@ static void F(put_piece)(const struct F(edit) * x, unsigned level, void *table,
  * flagged once more, that flag. Hardware may be at them too, hence the swap;
  * it only ever sets two flags, so each loop is short.
  */
-static void F(spread)(const struct F(edit) * x, unsigned level, void *table, uint64_t first,
+static void F(spread)(const struct sn_edit *x, unsigned level, void *table, uint64_t first,
                       uint64_t last, bool dirty)
 {
 	uint64_t slot_mask = sn_mask(F(shift)(x->pt, x->half, level));
@@ -383,10 +362,10 @@ static void F(spread)(const struct F(edit) * x, unsigned level, void *table, uin
  * Fills a new table whose first input is `base` with the parts of n ascending
  * pieces that lie in it. Dry: `table` is NULL, and it only counts.
  */
-static void F(build)(struct F(edit) * x, unsigned level, void *table, uint64_t base,
+static void F(build)(struct sn_edit *x, unsigned level, void *table, uint64_t base,
                      const struct sn_piece *piece, unsigned n)
 {
-	uint64_t slot_mask = sn_mask(F(shift)(x->pt, x->half, level));
+	unsigned shift = F(shift)(x->pt, x->half, level);
 	uint64_t table_last = F(table_last)(x, level, base), in = base, end;
 
 	for (;; in = end + 1) {
@@ -406,20 +385,18 @@ static void F(build)(struct F(edit) * x, unsigned level, void *table, uint64_t b
 		if (lg2) {
 			end = in + (many << lg2) - 1;
 			if (table) {
-				F(put_leaves)
-				(x, level, table, in, lg2, many, p.addr, p.rights, p.attr);
-				F(count)
-				(x, level, table, many << (lg2 - F(shift)(x->pt, x->half, level)));
+				F(put_leaves)(x, level, table, &p, in, lg2, many);
+				F(count)(x, level, table, many << (lg2 - shift));
 			}
 		} else {
 			void *child = NULL;
 
-			end = in | slot_mask;
+			end = in | sn_mask(shift);
 			if (table)
 				child = sn_table_take(x->t);
 			else
 				x->need++;
-			F(build)(x, level - 1, child, in & ~slot_mask, piece, n);
+			F(build)(x, level - 1, child, in & ~sn_mask(shift), piece, n);
 			if (table) {
 				F(put)
 				(x->pt, table, F(index)(x, level, in), F(link)(x, level, child));
@@ -436,7 +413,7 @@ static void F(build)(struct F(edit) * x, unsigned level, void *table, uint64_t b
  * mapped outside first..last stays mapped; `inside`, if not NULL, is mapped in
  * first..last, which may reach beyond the slot.
  */
-static void F(lower)(struct F(edit) * x, const struct F(slot) * s, uint64_t first, uint64_t last,
+static void F(lower)(struct sn_edit *x, const struct sn_slot *s, uint64_t first, uint64_t last,
                      const struct sn_piece *inside)
 {
 	struct sn_piece piece[3], old = {.first = 1};
