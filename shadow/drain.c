@@ -15,14 +15,20 @@ _Static_assert(sizeof(struct sn_pin_link) <= sizeof(((struct snest_pin *)0)->pri
 _Static_assert(sizeof(struct sn_drain_link) <= sizeof(((struct snest_drain *)0)->private_),
                "a drain's private part holds its link");
 
+/* A drain that is late but waits for readers, not for a pin, is looked at again after this. */
+#define RETRY_NS 5000000
+/* A drain without a timeout reports the pin that it waits for after this. */
+#define REPORT_NS 1000000000
+
 static struct sn_pin_link *pin_link(struct snest_pin *pin)
 {
 	return (struct sn_pin_link *)(void *)pin->private_;
 }
 
-void sn_pins_init(struct sn_pins *pins)
+void sn_pins_init(struct sn_pins *pins, struct snest_vm *vm)
 {
 	memset(pins, 0, sizeof(*pins));
+	pins->vm = vm;
 	pthread_mutex_init(&pins->lock, NULL);
 	pins->newest = &pins->oldest;
 	pins->drains_tail = &pins->drains;
@@ -63,15 +69,34 @@ static void finish(struct sn_drain_link *drain)
 static void drain_readers_gone(struct sn_reclaim_node *node)
 {
 	struct sn_drain_link *drain = (struct sn_drain_link *)(void *)node;
-	struct sn_shadow *shadow = drain->vm->shadow;
-	struct sn_pins *pins = &shadow->pins;
+	struct sn_shadow *shadow = __atomic_load_n(&drain->vm->shadow, __ATOMIC_ACQUIRE);
+	struct sn_drain_link *ready;
+	struct sn_pins *pins;
+
+	drain->next = NULL;
+	if (!shadow) {
+		/* Without one there are no pins. */
+		finish(drain);
+		return;
+	}
+	pins = &shadow->pins;
+	pthread_mutex_lock(&pins->lock);
+	drain->number = pins->number;
+	*pins->drains_tail = drain;
+	pins->drains_tail = &drain->next;
+	ready = completed(pins);
+	pthread_mutex_unlock(&pins->lock);
+	finish(ready);
+}
+
+/* On the reclaim thread, after the last pin of some drain went. */
+static void drain_pins_gone(struct sn_reclaim_node *node)
+{
+	struct sn_pins *pins = (void *)((char *)node - offsetof(struct sn_pins, node));
 	struct sn_drain_link *ready;
 
 	pthread_mutex_lock(&pins->lock);
-	drain->number = pins->number;
-	drain->next = NULL;
-	*pins->drains_tail = drain;
-	pins->drains_tail = &drain->next;
+	pins->queued = false;
 	ready = completed(pins);
 	pthread_mutex_unlock(&pins->lock);
 	finish(ready);
@@ -109,19 +134,14 @@ static void waiter_done(void *opaque)
 	pthread_mutex_unlock(&w->lock);
 }
 
-/* Takes a drain off the list of those that wait for pins. False: it is being finished. */
-static bool withdraw(struct sn_pins *pins, const struct sn_drain_link *drain)
+/* Where a drain is linked that waits for pins. NULL: for readers, or it is being finished. */
+static struct sn_drain_link **waiting(struct sn_pins *pins, const struct sn_drain_link *drain)
 {
 	struct sn_drain_link **at = &pins->drains;
 
 	while (*at && *at != drain)
 		at = &(*at)->next;
-	if (!*at)
-		return false;
-	*at = drain->next;
-	if (!*at)
-		pins->drains_tail = at;
-	return true;
+	return *at ? at : NULL;
 }
 
 static void report_pin(struct snest_vm *vm, const struct sn_pin_link *pin)
@@ -132,6 +152,39 @@ static void report_pin(struct snest_vm *vm, const struct sn_pin_link *pin)
 	       pin->rid, pin->iova, (sn_vm_now(vm) - pin->born_ns) / 1000000);
 }
 
+static void later(struct timespec *at, uint64_t ns)
+{
+	at->tv_sec += (time_t)(ns / 1000000000);
+	at->tv_nsec += (long)(ns % 1000000000);
+	if (at->tv_nsec >= 1000000000) {
+		at->tv_nsec -= 1000000000;
+		at->tv_sec++;
+	}
+}
+
+/*
+ * A drain has taken long. True if it waits for a pin, which is logged if
+ * `report`, and then no more if `withdraw`.
+ */
+static bool late(struct sn_shadow *shadow, const struct sn_drain_link *drain, bool report,
+                 bool withdraw)
+{
+	struct sn_pins *pins = &shadow->pins;
+	struct sn_drain_link **at;
+
+	pthread_mutex_lock(&pins->lock);
+	at = waiting(pins, drain);
+	if (at && report && pins->oldest)
+		report_pin(shadow->vm, pins->oldest);
+	if (at && withdraw) {
+		*at = drain->next;
+		if (!*at)
+			pins->drains_tail = at;
+	}
+	pthread_mutex_unlock(&pins->lock);
+	return at != NULL;
+}
+
 int snest_drain(struct snest_vm *vm, uint64_t timeout_ns)
 {
 	struct waiter w = { .done = false };
@@ -139,7 +192,7 @@ int snest_drain(struct snest_vm *vm, uint64_t timeout_ns)
 	pthread_condattr_t attr;
 	struct snest_drain node;
 	struct timespec until;
-	bool was_online;
+	bool was_online, reported = false;
 	int ret = 0;
 
 	if (!shadow)
@@ -152,34 +205,23 @@ int snest_drain(struct snest_vm *vm, uint64_t timeout_ns)
 	pthread_cond_init(&w.cond, &attr);
 	pthread_condattr_destroy(&attr);
 	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += (time_t)(timeout_ns / 1000000000);
-	until.tv_nsec += (long)(timeout_ns % 1000000000);
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_nsec -= 1000000000;
-		until.tv_sec++;
-	}
+	later(&until, timeout_ns ? timeout_ns : REPORT_NS);
 
 	snest_drain_async(vm, &node, waiter_done, &w);
 	was_online = sn_rcu_sleep_begin();
 	pthread_mutex_lock(&w.lock);
 	while (!w.done) {
-		if (!timeout_ns || ret) {
-			pthread_cond_wait(&w.cond, &w.lock);
-		} else if (pthread_cond_timedwait(&w.cond, &w.lock, &until) == ETIMEDOUT &&
-		           !w.done) {
-			struct sn_pins *pins = &shadow->pins;
-
-			pthread_mutex_lock(&pins->lock);
-			if (withdraw(pins, (struct sn_drain_link *)(void *)node.private_)) {
+		if (pthread_cond_timedwait(&w.cond, &w.lock, &until) != ETIMEDOUT || w.done)
+			continue;
+		if (late(shadow, (struct sn_drain_link *)(void *)node.private_, !reported,
+		         timeout_ns != 0)) {
+			reported = true;
+			if (timeout_ns) {
 				ret = -ETIME;
-				w.done = true;
-				if (pins->oldest)
-					report_pin(vm, pins->oldest);
+				break;
 			}
-			pthread_mutex_unlock(&pins->lock);
-			/* Not there: readers are still going, or it is just completing. Wait on. */
-			timeout_ns = ret ? timeout_ns : 0;
 		}
+		later(&until, RETRY_NS);
 	}
 	pthread_mutex_unlock(&w.lock);
 	sn_rcu_sleep_end(was_online);
@@ -250,7 +292,6 @@ void snest_unpin(struct snest_pin *pin)
 	struct sn_pin_link *link = pin_link(pin);
 	struct snest_space *space = link->space;
 	struct sn_pins *pins = &space->vm->shadow->pins;
-	struct sn_drain_link *ready;
 
 	if (link->access & SNEST_WRITE)
 		sn_dirty_mark(space, link->iova, link->gpa, link->length);
@@ -260,9 +301,12 @@ void snest_unpin(struct snest_pin *pin)
 		link->next->prev = link->prev;
 	else
 		pins->newest = link->prev;
-	ready = completed(pins);
+	if (pins->drains && !pins->queued &&
+	    (!pins->oldest || pins->oldest->number > pins->drains->number)) {
+		pins->queued = true;
+		sn_reclaim_defer(&pins->vm->reclaim, &pins->node, drain_pins_gone);
+	}
 	pthread_mutex_unlock(&pins->lock);
-	finish(ready);
 	snest_space_put(space);
 }
 

@@ -6,7 +6,9 @@
  * have seen a removed leaf has closed, and whoever wanted to hold on to it has
  * pinned it by then. Then the pins that exist at that moment: when the last of
  * them is gone, the drain is complete. Pins made later hold translations that
- * were looked up after the removal. Drains complete in the order they began.
+ * were looked up after the removal. Drains complete in the order they began,
+ * all of them on the reclaim thread: unpinning may happen anywhere, even inside
+ * a read section, and calls nobody.
  */
 #ifndef SN_SHADOW_PINS_H
 #define SN_SHADOW_PINS_H
@@ -40,6 +42,9 @@ struct sn_pins {
 	struct sn_pin_link *oldest, **newest;
 	uint64_t number; /* of the newest pin so far */
 	struct sn_drain_link *drains, **drains_tail; /* past their grace period, in order */
+	struct snest_vm *vm;
+	struct sn_reclaim_node node; /* brings drains that lost their last pin to the background */
+	bool queued;                 /* node is with the reclaim thread */
 };
 
 /* Calls mark for every pin held for writing. Takes the lock. */
@@ -47,7 +52,7 @@ void sn_pins_mark_written(struct sn_pins *pins,
                           void (*mark)(struct snest_space *space, uint64_t iova, uint64_t gpa,
                                        uint64_t length));
 
-void sn_pins_init(struct sn_pins *pins);
+void sn_pins_init(struct sn_pins *pins, struct snest_vm *vm);
 void sn_pins_fini(struct sn_pins *pins);
 
 #endif

@@ -104,7 +104,7 @@ struct sn_shadow *sn_shadow(struct snest_vm *vm)
 		return NULL;
 	shadow->vm = vm;
 	pthread_mutex_init(&shadow->lock, NULL);
-	sn_pins_init(&shadow->pins);
+	sn_pins_init(&shadow->pins, vm);
 	sn_dirty_init(&shadow->dirty, vm);
 	shadow->listener.changed = memory_changed;
 	shadow->listener.settled = memory_settled;

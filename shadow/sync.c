@@ -317,10 +317,21 @@ static void map_missing(struct sn_sync *s, const struct snest_run *run)
 static int collect(void *opaque, const struct snest_run *run)
 {
 	struct sn_sync *s = opaque;
+	struct snest_run *prev = s->count ? &s->run[s->count - 1] : NULL;
+	uint8_t rights = run->rights & SN_SYNC_RIGHTS;
 
-	if (run->outcome != SNEST_WALK_HOST || !(run->rights & (SNEST_READ | SNEST_WRITE)))
+	if (run->outcome != SNEST_WALK_HOST || !rights)
 		return 0;
-	s->run[s->count++] = *run;
+	/* Two runs may differ in what does not count here. */
+	if (prev && prev->last + 1 == run->first && prev->rights == rights &&
+	    prev->addr + (run->first - prev->first) == run->addr) {
+		prev->last = run->last;
+		if (prev->lg2 < run->lg2)
+			prev->lg2 = run->lg2;
+		return 0;
+	}
+	s->run[s->count] = *run;
+	s->run[s->count++].rights = rights;
 	s->full = s->count == SN_SYNC_RUNS;
 	return s->full;
 }

@@ -23,6 +23,13 @@
 
 #define SN_SYNC_RUNS 512u
 
+/*
+ * What a sink knows of rights, and so all that the shadow of a mirrored space
+ * holds: a change of the right to execute alone is no change. Requests for it
+ * miss, and walk.
+ */
+#define SN_SYNC_RIGHTS (SNEST_READ | SNEST_WRITE)
+
 struct sn_sync {
 	struct snest_space *space;
 	struct sn_mirror *mirror;

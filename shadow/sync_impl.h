@@ -95,9 +95,10 @@ static uint64_t F(exact)(const struct step *x, unsigned grant, uint64_t raw)
 	region = sn_memory_find(x->map, e.addr);
 	if (!region)
 		return 0;
+	rights &= SN_SYNC_RIGHTS;
 	if (region->flags & SNEST_REGION_READONLY)
 		rights &= ~(uint64_t)SNEST_WRITE;
-	return rights & (SNEST_READ | SNEST_WRITE) ? (e.addr + region->host) | rights : 0;
+	return rights ? (e.addr + region->host) | rights : 0;
 }
 
 /* The memory of a guest's table, NULL if it cannot be read directly. */
@@ -126,10 +127,10 @@ static uint64_t F(differ)(const struct step *x, unsigned grant, const uint64_t *
 	uint64_t different = 0;
 
 	for (unsigned i = 0; i < n; i++) {
-		uint64_t want = F(expect)(&y, grant, guest[i]);
+		uint64_t raw = STEP_LOAD(&guest[i]), want = F(expect)(&y, grant, raw);
 
 		/* What may lead to another region is looked at one by one. */
-		different |= ((want ^ shadow[i]) & STEP_SAME) | (want ? 0 : guest[i]);
+		different |= ((want ^ shadow[i]) & STEP_SAME) | (want ? 0 : raw);
 	}
 	return different;
 }

@@ -12,7 +12,7 @@ static inline uint64_t vtd_ss_expect(const struct step *x, unsigned grant, uint6
 	bool good = (rights != 0) & !(raw & x->pt->reserved_leaf) &
 		    (addr - x->hot_first < x->hot_size);
 
-	return good ? (addr + x->hot_host) | rights | (rights & VTD_SS_R) << 2 : 0;
+	return good ? (addr + x->hot_host) | rights : 0;
 }
 
 static inline uint64_t vtd_ss_reach(const struct sn_pt *pt)

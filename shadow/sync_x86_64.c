@@ -14,8 +14,6 @@ static inline uint64_t x86_64_expect(const struct step *x, unsigned grant, uint6
 		    !(raw & x->pt->reserved_leaf) & (addr - x->hot_first < x->hot_size);
 	uint64_t rights = SNEST_READ | (raw & grant & X86_RW ? SNEST_WRITE : 0);
 
-	if ((grant & SN_GRANT_EXEC) && !((raw & X86_NX) && (x->pt->flags & SNEST_STAGE_X86_NX)))
-		rights |= SNEST_EXEC;
 	return good ? (addr + x->hot_host) | rights : 0;
 }
 

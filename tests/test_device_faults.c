@@ -174,6 +174,15 @@ static void vtd_second_stage(void **state)
 	assert_int_equal(code_of(&s), 0x84);
 	stage->ia_bits = 40;
 	assert_int_equal(code_of(&s), 0x83);
+	/* Flags that cannot be written: accessed, then dirty. */
+	stage->flags = SNEST_STAGE_HW_A | SNEST_STAGE_HW_D;
+	s.request.iova = 0;
+	assert_int_equal(
+		snest_memory_protect(s.image.vm, FRONT, FRONT + 0xfff, SNEST_REGION_READONLY), 0);
+	s.request.access = R;
+	assert_int_equal(code_of(&s), 0x7c);
+	s.request.access = W;
+	assert_int_equal(code_of(&s), 0x7d);
 	image_destroy(&s.image);
 }
 
@@ -608,6 +617,106 @@ static void what_the_host_refuses_is_nobodys(void **state)
 	image_destroy(&s.image);
 }
 
+/*
+ * A host with a second stage of its own: GPAs from 0 on are 2 MiB further up,
+ * 2 MiB long; nothing else is there.
+ */
+static void host_with_a_stage(struct setup *s, unsigned iommu)
+{
+	struct snest_vm_config config = {.size = sizeof(config)};
+	struct snest_stage host = {
+		.size = sizeof(host), .format = SNEST_FORMAT_VTD_SS, .levels = 3, .root = 0x1000};
+	struct snest_region region = {
+		.size = sizeof(region), .last = IMAGE_SIZE - 1, .host = 0x100000000000ull};
+
+	setup(s, iommu, 0);
+	snest_vm_destroy(s->image.vm);
+	config.host_stage = &host;
+	assert_int_equal(snest_vm_create(&config, &s->image.vm), 0);
+	region.mapping = s->image.words;
+	assert_int_equal(snest_memory_add(s->image.vm, &region), 0);
+	image_put(&s->image, 0x1000, 0x2000 | SS_RW);
+	image_put(&s->image, 0x2000, 0x200000 | SS_PS | SS_RW);
+}
+
+static void guest_put(struct setup *s, uint64_t gpa, uint64_t word)
+{
+	image_put(&s->image, gpa + 0x200000, word);
+}
+
+static void structures_behind_the_hosts_stage(void **state)
+{
+	struct setup s;
+	struct snest_vtd_registers reg = {.size = sizeof(reg),
+	                                  .haw = 48,
+	                                  .rtaddr = 0x1000,
+	                                  .cap = 0x80d2008c222f0686ull,
+	                                  .ecap = 0xf00f4e};
+
+	(void)state;
+	host_with_a_stage(&s, SNEST_IOMMU_VTD);
+	guest_put(&s, 0x1000, 0x2000 | 1);
+	guest_put(&s, 0x2000, 0x3000 | 1);
+	guest_put(&s, 0x2008, 1);
+	for (unsigned i = 0; i < 2; i++)
+		guest_put(&s, 0x3000 + i * 0x1000, (0x4000 + i * 0x1000) | SS_RW);
+	guest_put(&s, 0x5000, 0x6000 | SS_RW);
+	guest_put(&s, 0x5008, 0x40000000 | SS_RW);
+	assert_int_equal(snest_vtd_context(s.image.vm, &reg, &s.request, &s.context), 0);
+	assert_int_equal(s.context.outcome, SNEST_CONTEXT_STAGES);
+	assert_int_equal(s.context.count, 1);
+	assert_int_equal(code_of(&s), 0);
+	assert_int_equal(s.result.outcome, SNEST_WALK_HOST);
+	assert_int_equal(s.result.host, 0x100000000000ull + 0x206000);
+	/* A page that the host does not have: no fault of the guest's IOMMU. */
+	s.request.iova = 0x1000;
+	assert_int_equal(code_of(&s), 0);
+	assert_int_equal(s.result.outcome, SNEST_WALK_FAULT);
+	assert_int_equal(s.result.fault.stage, 1);
+	/* A table that the host does not have: as one outside memory. */
+	s.request.iova = 0;
+	assert_int_equal(code_with(&s, 0x204000, 0x40000000 | SS_RW, R), 0x7);
+	s.context.stage[0].root = 0x40000000;
+	assert_int_equal(code_of(&s), 0x3);
+	/* Structures that the host does not have. */
+	reg.rtaddr = 0x40000000;
+	assert_int_equal(snest_vtd_context(s.image.vm, &reg, &s.request, &s.context), 0);
+	assert_int_equal(s.context.fault.code, 0x8);
+	image_destroy(&s.image);
+}
+
+static void nested_structures_behind_the_hosts_stage(void **state)
+{
+	struct setup s;
+	struct snest_amd_registers reg = {.size = sizeof(reg),
+	                                  .device_table = {0x1000},
+	                                  .control = 1 | 1 << 16,
+	                                  .efr = 1 << 4 | 7ull << 32};
+
+	(void)state;
+	host_with_a_stage(&s, SNEST_IOMMU_AMD);
+	/* Guest tables at GPA 0x3000 of a host table of one level at GPA 0x2000. */
+	guest_put(&s, 0x1000, 0x2000 | 3 | 1ull << 9 | 1ull << 55 | 3ull << 61 | 3ull << 58);
+	guest_put(&s, 0x2018, 0x8000 | 1 | 3ull << 61);
+	guest_put(&s, 0x8028, 0x7000 | 1);
+	s.request.pasid = 5;
+	assert_int_equal(snest_amd_context(s.image.vm, &reg, &s.request, &s.context), 0);
+	assert_int_equal(s.context.outcome, SNEST_CONTEXT_STAGES);
+	assert_int_equal(s.context.count, 2);
+	assert_int_equal(s.context.stage[0].root, 0x7000);
+	/* The guest's host table lies where the host has nothing. */
+	guest_put(&s, 0x1000, 0x40000000 | 3 | 1ull << 9 | 1ull << 55 | 3ull << 61 | 3ull << 58);
+	assert_int_equal(snest_amd_context(s.image.vm, &reg, &s.request, &s.context), 0);
+	assert_int_equal(s.context.outcome, SNEST_CONTEXT_FAULT);
+	assert_int_equal(s.context.fault.code, EV(4) | ABORT);
+	/* It maps the guest's tables there. */
+	guest_put(&s, 0x1000, 0x2000 | 3 | 1ull << 9 | 1ull << 55 | 3ull << 61 | 3ull << 58);
+	guest_put(&s, 0x2018, 0x40000000 | 1 | 3ull << 61);
+	assert_int_equal(snest_amd_context(s.image.vm, &reg, &s.request, &s.context), 0);
+	assert_int_equal(s.context.fault.code, EV(4) | GN | ABORT);
+	image_destroy(&s.image);
+}
+
 static void blocked_and_faulted_contexts(void **state)
 {
 	struct setup s;
@@ -689,6 +798,8 @@ int main(void)
 		cmocka_unit_test(riscv_nested),
 		cmocka_unit_test(riscv_recorded),
 		cmocka_unit_test(what_the_host_refuses_is_nobodys),
+		cmocka_unit_test(structures_behind_the_hosts_stage),
+		cmocka_unit_test(nested_structures_behind_the_hosts_stage),
 		cmocka_unit_test(blocked_and_faulted_contexts),
 		cmocka_unit_test(flags_stay_clean_on_request),
 		cmocka_unit_test(names),

@@ -287,6 +287,15 @@ static void illegal_stage_2(void **state)
 	expect_stages(&s, 1);
 	assert_int_equal(s.context.stage[0].oa_bits, 40);
 	bad_ste(&s, 243, 196, 1ull << (40 - 4));
+	/* 56 bits are VMSAv9-128's alone. */
+	s.reg.idr[5] = 7 | 7 << 4;
+	ste(&s, 178, 176, 7);
+	ste(&s, 175, 174, 1);
+	ste(&s, 165, 160, 30);
+	expect_stages(&s, 1);
+	assert_int_equal(s.context.stage[0].oa_bits, 52);
+	ste(&s, 175, 174, 0);
+	ste(&s, 165, 160, 24);
 	s.reg.idr[5] = IDR5;
 	ste(&s, 178, 176, 0);
 	bad_ste(&s, 243, 196, 1ull << (32 - 4));

@@ -10,6 +10,7 @@
 #include <snest/table.h>
 #include <snest/types.h>
 #include <snest/vm.h>
+#include <snest/vtd.h>
 #include <snest/walk.h>
 
 #include <cstdio>

@@ -158,7 +158,9 @@ static void check_all(void)
 
 	wanted_bytes = 0;
 	each_page(check_page);
-	assert_true(wanted_bytes == sink_bytes(&run.sink));
+	if (wanted_bytes != sink_bytes(&run.sink))
+		fail_msg("%s: the sink has 0x%" PRIx64 " bytes, should have 0x%" PRIx64, run.what,
+		         sink_bytes(&run.sink), wanted_bytes);
 	assert_int_equal(snest_walk_range(run.guest.vm, run.guest.list, run.guest.stages, &range,
 	                                  check_run, &bytes),
 	                 0);
@@ -266,9 +268,11 @@ static void test_every_format(void **state)
 		const struct snest_stage *stage = &test_configs[i].stage;
 		struct guest_options o = { .config = { &test_configs[i] }, .seed = i };
 
-		/* Big pages make big models, and the sink does not know what format it is. */
+		/* Big pages make big models; ignored top bytes make 256 copies of everything. */
 		if (stage->format >= SNEST_FORMAT_COUNT || stage->granule_lg2 > 14 ||
-		    stage->granule_high_lg2 > 14 || (stage->flags & SNEST_STAGE_ARM_TBI0))
+		    stage->granule_high_lg2 > 14 ||
+		    (stage->format == SNEST_FORMAT_ARM_S1 &&
+		     (stage->flags & (SNEST_STAGE_ARM_TBI0 | SNEST_STAGE_ARM_TBI1))))
 			continue;
 		drive(&o, sink_kinds[i % 2], i % 4 < 2, test_configs[i].name);
 	}

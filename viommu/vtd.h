@@ -125,7 +125,7 @@ struct sn_vtd_frcd {
 struct sn_vtd_device {
 	struct cds_list_head hash;     /* in vtd->device */
 	struct cds_list_head bindings; /* sn_vtd_binding.of_device */
-	struct cds_list_head mirrors;  /* sn_vtd_mirror.of_device; under mirror_lock */
+	struct cds_list_head mirrors;  /* sn_vtd_mirror.of_device */
 	struct snest_vtd *vtd;
 	struct snest_device *handle;
 	/*
@@ -155,6 +155,7 @@ struct sn_vtd_mirror {
 	struct snest_space *space; /* referenced; NULL: the sink is empty */
 	struct snest_sink sink;
 	uint32_t pasid;
+	uint32_t number; /* from 1 */
 };
 
 struct snest_vtd {
@@ -171,6 +172,7 @@ struct snest_vtd {
 
 	pthread_mutex_t mirror_lock;
 	struct cds_list_head mirrors; /* under mirror_lock */
+	uint32_t mirror_number;       /* of the newest; under mirror_lock */
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* queue.running, pending */
@@ -362,7 +364,8 @@ void sn_vtd_context(struct snest_vtd *vtd, const struct snest_request *request,
 int sn_vtd_bind(struct sn_vtd_device *device, uint32_t pasid, uint64_t iova, uint32_t access,
                 struct snest_space **space, struct snest_fault *fault);
 
-/* Unbind what a command selects. Under the lock. */
+/* Unbind what a command selects, or one request. Under the lock. */
+void sn_vtd_unbind_request(struct sn_vtd_device *device, uint32_t pasid);
 void sn_vtd_unbind_all(struct snest_vtd *vtd);
 void sn_vtd_unbind_device(struct snest_vtd *vtd, uint32_t rid, unsigned function_mask);
 /* pasid SNEST_ANY_PASID: every one. */

@@ -75,6 +75,14 @@ static void unbind(struct snest_vtd *vtd, struct sn_vtd_binding *b)
 	sn_vm_free(vtd->vm, b, sizeof(*b));
 }
 
+void sn_vtd_unbind_request(struct sn_vtd_device *device, uint32_t pasid)
+{
+	struct sn_vtd_binding *b = sn_vtd_binding_find(device, pasid);
+
+	if (b)
+		unbind(device->vtd, b);
+}
+
 void sn_vtd_unbind_all(struct snest_vtd *vtd)
 {
 	struct sn_vtd_binding *b, *next;
@@ -160,10 +168,27 @@ static uint32_t refused_kinds(struct snest_vtd *vtd, const struct snest_request 
 	return refused;
 }
 
-/* The space of a context: shared by all requests with the same stages and tag. */
-static int space_of(struct snest_vtd *vtd, const struct snest_context *context,
-                    struct snest_space **space)
+/*
+ * A space feeds one sink, so each mirrored request has a space of its own: it
+ * carries the mirror's number where second stages have no PASID, and commands
+ * by DID reach it as they do any other. 0: not mirrored.
+ */
+static uint32_t mirror_number(const struct sn_vtd_device *device, uint32_t pasid)
 {
+	struct sn_vtd_mirror *m;
+
+	cds_list_for_each_entry(m, &device->mirrors, of_device) {
+		if (m->pasid == pasid)
+			return m->number;
+	}
+	return 0;
+}
+
+/* The space of a context: shared by all requests with the same stages and tag. */
+static int space_of(struct sn_vtd_device *device, uint32_t pasid,
+                    const struct snest_context *context, struct snest_space **space)
+{
+	struct snest_vtd *vtd = device->vtd;
 	struct snest_space_config config = {
 		.size = sizeof(config),
 		.stages = context->stage,
@@ -176,6 +201,8 @@ static int space_of(struct snest_vtd *vtd, const struct snest_context *context,
 		config.tag.domain |= SN_VTD_FIRST_STAGE_DOMAIN;
 		/* Before the space can be filled, hence before a command has to reach it. */
 		__atomic_store_n(&vtd->first_stage_seen, true, __ATOMIC_RELEASE);
+	} else {
+		config.tag.space = mirror_number(device, pasid);
 	}
 	/* Caching mode is about second stages; without a stage nothing changes unannounced. */
 	if (!context->count || (!first && (vtd->cap & VTD_CAP_CM)))
@@ -240,7 +267,7 @@ int sn_vtd_bind(struct sn_vtd_device *device, uint32_t pasid, uint64_t iova, uin
 	b = sn_vm_alloc(vtd->vm, sizeof(*b));
 	if (!b)
 		return -EACCES;
-	ret = space_of(vtd, &context, &space);
+	ret = space_of(device, pasid, &context, &space);
 	if (!ret) {
 		ret = snest_device_bind(device->handle, pasid, space);
 		if (ret || !space_out)

@@ -85,11 +85,31 @@ int sn_vtd_mirrors_refresh(struct snest_vtd *vtd)
 	return ret;
 }
 
+/* Lists a mirror: what its requests were bound to may have been shared, so it goes. */
+static void list(struct snest_vtd *vtd, struct sn_vtd_mirror *m)
+{
+	cds_list_add_tail(&m->all, &vtd->mirrors);
+	sn_vtd_lock(vtd);
+	cds_list_add_tail(&m->of_device, &m->device->mirrors);
+	sn_vtd_unbind_request(m->device, m->pasid);
+	sn_vtd_unlock(vtd);
+}
+
+static void unlist(struct snest_vtd *vtd, struct sn_vtd_mirror *m)
+{
+	sn_vtd_lock(vtd);
+	cds_list_del(&m->of_device);
+	sn_vtd_unbind_request(m->device, m->pasid);
+	sn_vtd_unlock(vtd);
+	cds_list_del(&m->all);
+}
+
 static int drop(struct snest_vtd *vtd, struct sn_vtd_mirror *m)
 {
-	int ret = empty(m);
+	int ret;
 
-	cds_list_del(&m->all);
+	unlist(vtd, m);
+	ret = empty(m);
 	sn_vm_free(vtd->vm, m, sizeof(*m));
 	return ret;
 }
@@ -144,10 +164,11 @@ int snest_vtd_mirror(struct snest_vtd *vtd, uint32_t rid, uint32_t pasid,
 	ret = find(vtd, rid, pasid) ? -EBUSY : 0;
 	/* Listed before it follows: a command that comes between finds it, and waits here. */
 	if (!ret) {
-		cds_list_add_tail(&m->all, &vtd->mirrors);
+		m->number = ++vtd->mirror_number;
+		list(vtd, m);
 		ret = follow(m);
 		if (ret)
-			cds_list_del(&m->all);
+			unlist(vtd, m);
 	}
 	if (ret)
 		sn_vm_free(vtd->vm, m, sizeof(*m));

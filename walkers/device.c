@@ -112,14 +112,15 @@ enum sn_device_read sn_device_read(struct sn_device *d, uint64_t addr, uint64_t 
 	if (sn_collapse(&d->env, 0, addr, SNEST_READ, &t, NULL)) {
 		struct snest_fault *f = &d->context->fault;
 
-		if (d->env.fault.stage >= d->guest_behind)
+		*f = d->env.fault;
+		/* NO_STAGE is beyond all of them. */
+		if (f->stage >= d->guest_behind && f->for_stage >= d->guest_behind)
 			return SN_DEVICE_ABORT;
 		/* In the context, the stage in front of the structures comes second. */
-		*f = d->env.fault;
 		f->stage++;
-		if (f->for_stage != SNEST_NO_STAGE)
+		if (f->for_stage != SNEST_NO_STAGE) {
 			f->for_stage++;
-		else {
+		} else {
 			f->for_stage = 0;
 			f->for_level = SNEST_LEVEL_STRUCTURE;
 		}
@@ -223,7 +224,7 @@ unsigned sn_context_check(const struct snest_context *context, const struct snes
 int snest_context_walk(struct snest_vm *vm, const struct snest_context *context,
                        const struct snest_request *user, struct snest_walk *result)
 {
-	struct snest_request request;
+	struct snest_request request = {.size = 0};
 	int ret = request_in(&request, user);
 
 	if (ret)

@@ -184,8 +184,8 @@ static bool fetch(struct riscv *r, uint64_t at, uint64_t *words, unsigned count,
 		return true;
 	case SN_DEVICE_FAULT:
 		sn_device_stage_fault(&r->d);
-		/* A second stage that cannot be read itself is a load fault of the directory. */
-		if (r->d.context->fault.reason == SNEST_FAULT_TABLE_ACCESS)
+		/* An access fault (1, 5, 7) of the second stage is a load fault of the directory. */
+		if (r->d.context->fault.code < 12)
 			r->d.context->fault.code = (uint16_t)load;
 		return false;
 	default:

@@ -55,9 +55,48 @@ static const struct {
 
 #define ADDR 0xfffffffffffff000ull
 
-/* Bits of all entries, of scalable-mode context entries, of PASID entries. */
-#define P 0
-#define FPD 1
+/* Fault reasons. */
+enum {
+	ROOT_ABSENT = 0x01,
+	CONTEXT_ABSENT = 0x02,
+	CONTEXT_INVALID = 0x03,
+	ROOT_ACCESS = 0x08,
+	CONTEXT_ACCESS = 0x09,
+	ROOT_RESERVED = 0x0a,
+	CONTEXT_RESERVED = 0x0b,
+	TYPE_BLOCKED = 0x0d,
+	MODE_INVALID = 0x30,
+	LEGACY_PASID = 0x31,
+	LEGACY_PAGE_REQUEST = 0x32,
+	SM_ROOT_ACCESS = 0x38,
+	SM_ROOT_ABSENT = 0x39,
+	SM_ROOT_RESERVED = 0x3a,
+	SM_CONTEXT_ACCESS = 0x40,
+	SM_CONTEXT_ABSENT = 0x41,
+	SM_CONTEXT_RESERVED = 0x42,
+	SM_CONTEXT_INVALID = 0x43,
+	ATS_DISABLED = 0x44,
+	PASID_DISABLED = 0x45,
+	PASID_TOO_LARGE = 0x46,
+	PAGE_REQUEST_DISABLED = 0x47,
+	RID_PASID_TOO_LARGE = 0x48,
+	DIRECTORY_ACCESS = 0x50,
+	DIRECTORY_ABSENT = 0x51,
+	DIRECTORY_RESERVED = 0x52,
+	PASID_ACCESS = 0x58,
+	PASID_ABSENT = 0x59,
+	PASID_RESERVED = 0x5a,
+	PASID_INVALID = 0x5b,
+	EXECUTE_DISABLED = 0x5c,
+	SUPERVISOR_DISABLED = 0x5d,
+};
+
+/* Bits of all entries; of context entries in both modes; of PASID entries. */
+#define ENTRY_P 0
+#define ENTRY_FPD 1
+#define CE_TT(q0) ((unsigned)sn_bits(q0, 3, 2))
+#define CE_AW(q1) ((unsigned)sn_bits(q1, 2, 0))
+#define CE_DID(q1) ((uint32_t)sn_bits(q1, 23, 8))
 #define SCE_DTE 2
 #define SCE_PASIDE 3
 #define SCE_PRE 4
@@ -106,6 +145,14 @@ static bool entry(struct vtd *v, uint64_t addr, uint64_t *words, unsigned count,
 		return true;
 	sn_device_fault(&v->d, code, addr, 0);
 	return false;
+}
+
+/* Says `ok`; if that is false, the outcome is `code` of the entry at `at`. */
+static bool check(struct vtd *v, bool ok, unsigned code, uint64_t at, uint64_t word)
+{
+	if (!ok)
+		sn_device_fault(&v->d, code, at, word);
+	return ok;
 }
 
 static bool aw_supported(const struct vtd *v, unsigned aw)
@@ -168,74 +215,84 @@ static bool first_stage(struct vtd *v, const uint64_t *pe)
 	return sn_device_stage(&v->d, &stage);
 }
 
-/* The request goes on untranslated. */
-static void pass(struct vtd *v, unsigned bits)
+/* Fault processing disable counts at every level, in entries that are not present too. */
+static void quiet(struct vtd *v, uint64_t word)
 {
-	v->d.context->ia_bits = (uint8_t)bits;
+	if (sn_bit(word, ENTRY_FPD))
+		v->d.context->flags |= SNEST_CONTEXT_QUIET;
+}
+
+/* Reads the root entry of legacy mode. False: the context has its fault. */
+static bool legacy_root(struct vtd *v, uint64_t *table)
+{
+	uint64_t at = (v->reg.rtaddr & ADDR) + (v->d.request.rid >> 8) * 16, re[2];
+
+	*table = 0;
+	if (!entry(v, at, re, 2, ROOT_ACCESS) ||
+	    !check(v, sn_bit(re[0], ENTRY_P), ROOT_ABSENT, at, re[0]) ||
+	    !check(v, !sn_bits(re[0], 11, 1) && !(re[0] & v->wide) && !re[1], ROOT_RESERVED, at,
+	           re[0]))
+		return false;
+	*table = re[0] & ADDR;
+	return true;
+}
+
+static bool legacy_reserved(const struct vtd *v, const uint64_t *ce)
+{
+	bool pointer = CE_TT(ce[0]) != TT_PASS || policy.pass_pointer;
+
+	return sn_bits(ce[0], 11, 4) || sn_bit(ce[1], 7) || sn_bits(ce[1], 63, 24) ||
+	       CE_DID(ce[1]) >> v->did_bits || (pointer && (ce[0] & v->wide));
+}
+
+static bool legacy_valid(const struct vtd *v, const uint64_t *ce)
+{
+	unsigned aw = CE_AW(ce[1]);
+
+	if (!aw_supported(v, aw))
+		return false;
+	switch (CE_TT(ce[0])) {
+	case TT_UNTRANSLATED:
+		return true;
+	case TT_ATS:
+		return sn_bit(v->reg.ecap, ECAP_DT);
+	case TT_PASS:
+		return sn_bit(v->reg.ecap, ECAP_PT) &&
+		       !(policy.pass_largest_aw && CAP_SAGAW(v->reg.cap) >> (aw + 1));
+	default:
+		return false;
+	}
 }
 
 static void legacy(struct vtd *v)
 {
 	struct snest_context *c = v->d.context;
-	uint32_t rid = v->d.request.rid, kind = v->d.request.kind;
-	uint64_t at = (v->reg.rtaddr & ADDR) + (rid >> 8) * 16, ce[2];
+	uint32_t kind = v->d.request.kind;
+	uint64_t at, ce[2];
+	unsigned tt;
 
-	if (v->d.request.pasid != SNEST_NO_PASID) {
-		sn_device_fault(&v->d, 0x31, 0, 0);
+	if (!check(v, v->d.request.pasid == SNEST_NO_PASID, LEGACY_PASID, 0, 0) ||
+	    !check(v, kind != SNEST_REQUEST_PAGE, LEGACY_PAGE_REQUEST, 0, 0) ||
+	    !legacy_root(v, &at))
 		return;
-	}
-	if (kind == SNEST_REQUEST_PAGE) {
-		sn_device_fault(&v->d, 0x32, 0, 0);
+	at += (v->d.request.rid & 0xff) * 16;
+	if (!entry(v, at, ce, 2, CONTEXT_ACCESS))
 		return;
-	}
-	if (!entry(v, at, ce, 2, 0x8))
+	quiet(v, ce[0]);
+	if (!check(v, sn_bit(ce[0], ENTRY_P), CONTEXT_ABSENT, at, ce[0]) ||
+	    !check(v, !legacy_reserved(v, ce), CONTEXT_RESERVED, at, ce[0]))
 		return;
-	if (!sn_bit(ce[0], P)) {
-		sn_device_fault(&v->d, 0x1, at, ce[0]);
+	c->domain = CE_DID(ce[1]);
+	tt = CE_TT(ce[0]);
+	if (!check(v, legacy_valid(v, ce), CONTEXT_INVALID, at, ce[0]) ||
+	    !check(v, kind == SNEST_REQUEST_UNTRANSLATED || tt == TT_ATS, TYPE_BLOCKED, at, ce[0]))
 		return;
-	}
-	if (sn_bits(ce[0], 11, 1) || ce[1] || (ce[0] & v->wide)) {
-		sn_device_fault(&v->d, 0xa, at, ce[0]);
-		return;
-	}
-	at = (ce[0] & ADDR) + (rid & 0xff) * 16;
-	if (!entry(v, at, ce, 2, 0x9))
-		return;
-	if (sn_bit(ce[0], FPD))
-		c->flags |= SNEST_CONTEXT_QUIET;
-	if (!sn_bit(ce[0], P)) {
-		sn_device_fault(&v->d, 0x2, at, ce[0]);
-		return;
-	}
-
-	unsigned tt = (unsigned)sn_bits(ce[0], 3, 2), aw = (unsigned)sn_bits(ce[1], 2, 0);
-	uint64_t did = sn_bits(ce[1], 23, 8);
-
-	if (sn_bits(ce[0], 11, 4) || sn_bit(ce[1], 7) || sn_bits(ce[1], 63, 24) ||
-	    did >> v->did_bits || ((tt != TT_PASS || policy.pass_pointer) && (ce[0] & v->wide))) {
-		sn_device_fault(&v->d, 0xb, at, ce[0]);
-		return;
-	}
-	c->domain = (uint32_t)did;
-	if (!aw_supported(v, aw) || tt > TT_PASS ||
-	    (tt == TT_ATS && !sn_bit(v->reg.ecap, ECAP_DT)) ||
-	    (tt == TT_PASS && !sn_bit(v->reg.ecap, ECAP_PT)) ||
-	    (tt == TT_PASS && policy.pass_largest_aw && CAP_SAGAW(v->reg.cap) >> (aw + 1))) {
-		sn_device_fault(&v->d, 0x3, at, ce[0]);
-		return;
-	}
-	if (kind != SNEST_REQUEST_UNTRANSLATED && tt != TT_ATS) {
-		sn_device_fault(&v->d, 0xd, at, ce[0]);
-		return;
-	}
 	if (tt == TT_ATS)
 		c->flags |= SNEST_CONTEXT_ATS;
 	if (tt == TT_PASS)
-		pass(v, ia_bits(v, aw));
-	else if (kind == SNEST_REQUEST_TRANSLATED)
-		pass(v, 64);
-	else if (!second_stage(v, aw, ce[0], false))
-		sn_device_fault(&v->d, 0x3, at, ce[0]);
+		c->ia_bits = ia_bits(v, CE_AW(ce[1]));
+	else if (kind != SNEST_REQUEST_TRANSLATED)
+		check(v, second_stage(v, CE_AW(ce[1]), ce[0], false), CONTEXT_INVALID, at, ce[0]);
 }
 
 static bool pasid_entry_reserved(const struct vtd *v, const uint64_t *pe, unsigned pgtt)
@@ -284,56 +341,77 @@ static bool pasid_entry_valid(const struct vtd *v, const uint64_t *pe, unsigned 
 	return true;
 }
 
+/* First-stage entries say who may use them. False: the context has its fault. */
+static bool first_stage_allows(struct vtd *v, uint64_t at, const uint64_t *pe)
+{
+	uint32_t access = sn_context_access(v->d.context, v->d.request.access);
+	/* Where ERS exists a fetch needs ERE; later revisions dropped both. */
+	bool execute = !sn_bit(v->reg.ecap, ECAP_ERS) || sn_bit(pe[2], PE_ERE);
+
+	return check(v, !(access & SNEST_EXEC) || execute, EXECUTE_DISABLED, at, pe[0]) &&
+	       check(v, !(access & SNEST_PRIVILEGED) || sn_bit(pe[2], PE_SRE), SUPERVISOR_DISABLED,
+	             at, pe[0]);
+}
+
 static void pasid_entry(struct vtd *v, uint64_t at)
 {
 	struct snest_context *c = v->d.context;
 	uint64_t pe[8];
+	unsigned pgtt;
+	bool ok = true;
 
-	if (!entry(v, at, pe, 8, 0x58))
+	if (!entry(v, at, pe, 8, PASID_ACCESS))
 		return;
-	if (sn_bit(pe[0], FPD))
-		c->flags |= SNEST_CONTEXT_QUIET;
-	if (!sn_bit(pe[0], P)) {
-		sn_device_fault(&v->d, 0x59, at, pe[0]);
+	pgtt = PE_PGTT(pe[0]);
+	quiet(v, pe[0]);
+	if (!check(v, sn_bit(pe[0], ENTRY_P), PASID_ABSENT, at, pe[0]) ||
+	    !check(v, !pasid_entry_reserved(v, pe, pgtt), PASID_RESERVED, at, pe[0]))
 		return;
-	}
-
-	unsigned pgtt = PE_PGTT(pe[0]);
-
-	if (pasid_entry_reserved(v, pe, pgtt)) {
-		sn_device_fault(&v->d, 0x5a, at, pe[0]);
-		return;
-	}
 	c->domain = PE_DID(pe[1]);
-	if (!pasid_entry_valid(v, pe, pgtt)) {
-		sn_device_fault(&v->d, 0x5b, at, pe[0]);
+	if (!check(v, pasid_entry_valid(v, pe, pgtt), PASID_INVALID, at, pe[0]))
 		return;
-	}
 	if (pgtt == PGTT_PASS) {
-		pass(v, CAP_MGAW(v->reg.cap));
+		c->ia_bits = (uint8_t)CAP_MGAW(v->reg.cap);
 		return;
 	}
 	if (pgtt != PGTT_SECOND) {
-		uint32_t access = sn_context_access(c, v->d.request.access);
-
-		/* Where ERS exists a fetch needs ERE; later revisions dropped both. */
-		if ((access & SNEST_EXEC) && sn_bit(v->reg.ecap, ECAP_ERS) &&
-		    !sn_bit(pe[2], PE_ERE)) {
-			sn_device_fault(&v->d, 0x5c, at, pe[0]);
+		if (!first_stage_allows(v, at, pe))
 			return;
-		}
-		if ((access & SNEST_PRIVILEGED) && !sn_bit(pe[2], PE_SRE)) {
-			sn_device_fault(&v->d, 0x5d, at, pe[0]);
-			return;
-		}
 		c->space = c->pasid;
+		ok = first_stage(v, pe);
 	}
-	if ((pgtt != PGTT_SECOND && !first_stage(v, pe)) ||
-	    (pgtt != PGTT_FIRST && !second_stage(v, PE_AW(pe[0]), pe[0], sn_bit(pe[0], PE_SSADE))))
-		sn_device_fault(&v->d, 0x5b, at, pe[0]);
+	if (ok && pgtt != PGTT_FIRST)
+		ok = second_stage(v, PE_AW(pe[0]), pe[0], sn_bit(pe[0], PE_SSADE));
+	check(v, ok, PASID_INVALID, at, pe[0]);
 }
 
-/* What the scalable-mode context entry says against the request. 0: nothing. */
+/* Reads this device's half of the root entry. False: the context has its fault. */
+static bool scalable_root(struct vtd *v, uint64_t *table)
+{
+	/* The halves lead to the tables of devfn 0-127 and 128-255. */
+	uint64_t at = (v->reg.rtaddr & ADDR) + (v->d.request.rid >> 7) * 8, re;
+
+	*table = 0;
+	if (!entry(v, at, &re, 1, SM_ROOT_ACCESS) ||
+	    !check(v, sn_bit(re, ENTRY_P), SM_ROOT_ABSENT, at, re) ||
+	    !check(v, !sn_bits(re, 11, 1) && !(re & v->wide), SM_ROOT_RESERVED, at, re))
+		return false;
+	*table = re & ADDR;
+	return true;
+}
+
+/* Enables of what ECAP does not have are reserved. */
+static bool scalable_reserved(const struct vtd *v, const uint64_t *ce)
+{
+	uint64_t ecap = v->reg.ecap;
+
+	return sn_bits(ce[0], 8, 5) || (ce[0] & v->wide) || sn_bits(ce[1], 63, 21) || ce[2] ||
+	       ce[3] || (sn_bit(ce[0], SCE_DTE) && !sn_bit(ecap, ECAP_DT)) ||
+	       (sn_bit(ce[0], SCE_PASIDE) && !sn_bit(ecap, ECAP_PASID)) ||
+	       (sn_bit(ce[0], SCE_PRE) && !sn_bit(ecap, ECAP_PRS));
+}
+
+/* What the context entry says against the request. 0: nothing. */
 static unsigned scalable_refuses(const struct vtd *v, const uint64_t *ce)
 {
 	const struct snest_request *r = &v->d.request;
@@ -341,56 +419,34 @@ static unsigned scalable_refuses(const struct vtd *v, const uint64_t *ce)
 
 	if ((r->kind == SNEST_REQUEST_TRANSLATION || r->kind == SNEST_REQUEST_TRANSLATED) &&
 	    !sn_bit(ce[0], SCE_DTE))
-		return 0x44;
+		return ATS_DISABLED;
 	if (r->kind == SNEST_REQUEST_PAGE && !sn_bit(ce[0], SCE_PRE))
-		return 0x47;
+		return PAGE_REQUEST_DISABLED;
 	if (r->pasid != SNEST_NO_PASID && !sn_bit(ce[0], SCE_PASIDE))
-		return 0x45;
+		return PASID_DISABLED;
 	if (v->d.context->pasid >= capacity)
-		return r->pasid == SNEST_NO_PASID ? 0x48 : 0x46;
+		return r->pasid == SNEST_NO_PASID ? RID_PASID_TOO_LARGE : PASID_TOO_LARGE;
 	return 0;
 }
 
-static void scalable(struct vtd *v)
+/* Reads and judges the context entry. False: the context has its fault. */
+static bool scalable_context(struct vtd *v, uint64_t *directory)
 {
 	struct snest_context *c = v->d.context;
-	uint64_t ecap = v->reg.ecap, ce[4], pde;
-	uint32_t rid = v->d.request.rid;
+	uint64_t at, ce[4], ecap = v->reg.ecap;
 	unsigned code;
-	/* The two halves of a root entry lead to the tables of devfn 0-127 and 128-255. */
-	uint64_t at = (v->reg.rtaddr & ADDR) + (rid >> 8) * 16 + (rid & 0x80 ? 8 : 0);
 
-	c->flags |= SNEST_CONTEXT_SCALABLE;
-	if (!entry(v, at, ce, 1, 0x38))
-		return;
-	if (!sn_bit(ce[0], P)) {
-		sn_device_fault(&v->d, 0x39, at, ce[0]);
-		return;
-	}
-	if (sn_bits(ce[0], 11, 1) || (ce[0] & v->wide)) {
-		sn_device_fault(&v->d, 0x3a, at, ce[0]);
-		return;
-	}
-	at = (ce[0] & ADDR) + (rid & 0x7f) * 32;
-	if (!entry(v, at, ce, 4, 0x40))
-		return;
-	if (sn_bit(ce[0], FPD))
-		c->flags |= SNEST_CONTEXT_QUIET;
-	if (!sn_bit(ce[0], P)) {
-		sn_device_fault(&v->d, 0x41, at, ce[0]);
-		return;
-	}
-	if (sn_bits(ce[0], 8, 5) || (ce[0] & v->wide) || sn_bits(ce[1], 63, 21) || ce[2] || ce[3] ||
-	    (sn_bit(ce[0], SCE_DTE) && !sn_bit(ecap, ECAP_DT)) ||
-	    (sn_bit(ce[0], SCE_PASIDE) && !sn_bit(ecap, ECAP_PASID)) ||
-	    (sn_bit(ce[0], SCE_PRE) && !sn_bit(ecap, ECAP_PRS))) {
-		sn_device_fault(&v->d, 0x42, at, ce[0]);
-		return;
-	}
-	if (policy.pre_needs_dte && sn_bit(ce[0], SCE_PRE) && !sn_bit(ce[0], SCE_DTE)) {
-		sn_device_fault(&v->d, 0x43, at, ce[0]);
-		return;
-	}
+	if (!scalable_root(v, &at))
+		return false;
+	at += (v->d.request.rid & 0x7f) * 32;
+	if (!entry(v, at, ce, 4, SM_CONTEXT_ACCESS))
+		return false;
+	quiet(v, ce[0]);
+	if (!check(v, sn_bit(ce[0], ENTRY_P), SM_CONTEXT_ABSENT, at, ce[0]) ||
+	    !check(v, !scalable_reserved(v, ce), SM_CONTEXT_RESERVED, at, ce[0]) ||
+	    !check(v, !policy.pre_needs_dte || !sn_bit(ce[0], SCE_PRE) || sn_bit(ce[0], SCE_DTE),
+	           SM_CONTEXT_INVALID, at, ce[0]))
+		return false;
 	c->flags |= (sn_bit(ce[0], SCE_DTE) ? SNEST_CONTEXT_ATS : 0) |
 	            (sn_bit(ce[0], SCE_PASIDE) ? SNEST_CONTEXT_PASID : 0) |
 	            (sn_bit(ce[0], SCE_PRE) ? SNEST_CONTEXT_PRI : 0);
@@ -400,29 +456,27 @@ static void scalable(struct vtd *v)
 		                    ? SNEST_CONTEXT_PRIVILEGED
 		                    : SNEST_CONTEXT_UNPRIVILEGED;
 	}
+	*directory = ce[0] & ADDR;
 	code = scalable_refuses(v, ce);
-	if (code) {
-		sn_device_fault(&v->d, code, at, ce[0]);
+	return check(v, !code, code, at, ce[0]);
+}
+
+static void scalable(struct vtd *v)
+{
+	struct snest_context *c = v->d.context;
+	uint64_t at, de;
+
+	c->flags |= SNEST_CONTEXT_SCALABLE;
+	if (!scalable_context(v, &at) || v->d.request.kind == SNEST_REQUEST_TRANSLATED)
 		return;
-	}
-	if (v->d.request.kind == SNEST_REQUEST_TRANSLATED) {
-		pass(v, 64);
+	at += (c->pasid >> 6) * 8;
+	if (!entry(v, at, &de, 1, DIRECTORY_ACCESS))
 		return;
-	}
-	at = (ce[0] & ADDR) + (c->pasid >> 6) * 8;
-	if (!entry(v, at, &pde, 1, 0x50))
+	quiet(v, de);
+	if (!check(v, sn_bit(de, ENTRY_P), DIRECTORY_ABSENT, at, de) ||
+	    !check(v, !sn_bits(de, 11, 2) && !(de & v->wide), DIRECTORY_RESERVED, at, de))
 		return;
-	if (sn_bit(pde, FPD))
-		c->flags |= SNEST_CONTEXT_QUIET;
-	if (!sn_bit(pde, P)) {
-		sn_device_fault(&v->d, 0x51, at, pde);
-		return;
-	}
-	if (sn_bits(pde, 11, 2) || (pde & v->wide)) {
-		sn_device_fault(&v->d, 0x52, at, pde);
-		return;
-	}
-	pasid_entry(v, (pde & ADDR) + (c->pasid & 0x3f) * 64);
+	pasid_entry(v, (de & ADDR) + (c->pasid & 0x3f) * 64);
 }
 
 int snest_vtd_context(struct snest_vm *vm, const struct snest_vtd_registers *registers,
@@ -450,6 +504,6 @@ int snest_vtd_context(struct snest_vm *vm, const struct snest_vtd_registers *reg
 	else if (ttm == TTM_ABORT && sn_bit(v.reg.ecap, ECAP_SMTS))
 		sn_device_blocked(&v.d);
 	else
-		sn_device_fault(&v.d, 0x30, v.reg.rtaddr, 0);
+		sn_device_fault(&v.d, MODE_INVALID, v.reg.rtaddr, 0);
 	return sn_device_end(&v.d);
 }

@@ -29,8 +29,6 @@ static unsigned vtd_legacy(const struct snest_context *context, const struct sne
 	case SNEST_FAULT_READ:
 	case SNEST_FAULT_EXECUTE:
 		return 0x6;
-	case SNEST_FAULT_UPDATE:
-		return 0x7;
 	default:
 		return 0xc;
 	}

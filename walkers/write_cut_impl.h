@@ -43,7 +43,8 @@ static int F(cut)(struct snest_table *t, uint64_t at)
 /*
  * The longest run of leaves in entries i..i_last that one leaf might replace:
  * contiguous, with the same rights and attributes. Returns its number of
- * entries, 0 if entry i is no leaf, and fills *run if it is more than one leaf.
+ * entries, 0 if entry i is no leaf. If it is more than one leaf, run->rights
+ * becomes other than 0 and *run is filled.
  */
 static uint64_t F(uniform)(const struct sn_edit *x, unsigned level, const void *table,
                            uint64_t slot, uint64_t i, uint64_t i_last, struct sn_piece *run)
@@ -79,43 +80,46 @@ static uint64_t F(uniform)(const struct sn_edit *x, unsigned level, const void *
 	return n;
 }
 
+/* Stores a run of leaves of one table as the largest leaves that fit. */
+static void F(regroup)(const struct sn_edit *x, unsigned level, void *table,
+                       const struct sn_piece *run)
+{
+	for (uint64_t in = run->first, end, many;; in = end + 1) {
+		uint64_t i = F(index)(x, level, in), addr = run->addr + (in - run->first);
+		unsigned lg2 = F(pick)(x, level, run->sizes, in, run->last, addr, &many);
+		struct sn_entry e = F(decode)(x->pt, x->half, level, F(get)(x->pt, table, i));
+
+		if (lg2 > e.lg2)
+			F(put_leaves)(x, level, table, run, in, lg2, 1);
+		end = in + sn_mask(lg2 > e.lg2 ? lg2 : e.lg2);
+		if (end >= run->last)
+			return;
+	}
+}
+
 /* Makes the largest groups of the leaves in entries i..i_last; `slot` is the input of entry i. */
 static void F(merge_groups)(const struct sn_edit *x, unsigned level, void *table, uint64_t slot,
                             uint64_t i, uint64_t i_last)
 {
 	unsigned shift = F(shift)(x->pt, x->half, level);
+	uint64_t n;
 
-	while (i <= i_last) {
+	for (; i <= i_last; i += n, slot += n << shift) {
 		struct sn_entry e = F(decode)(x->pt, x->half, level, F(get)(x->pt, table, i));
-		uint64_t n = 1;
+		struct sn_piece run = {.rights = 0};
+		uint64_t copies, skip;
 
-		if (e.kind == SN_ENTRY_LEAF) {
-			uint64_t copies = (uint64_t)1 << (e.lg2 - shift), skip = i & (copies - 1);
-			struct sn_piece run;
-
-			n = copies - skip;
-			if (!skip && i + copies - 1 <= i_last)
-				n = F(uniform)(x, level, table, slot, i, i_last, &run);
-			else
-				run.rights = 0;
-			for (uint64_t in = slot, many; run.rights && in <= run.last;) {
-				uint64_t addr = run.addr + (in - run.first);
-				unsigned lg2 =
-					F(pick)(x, level, run.sizes, in, run.last, addr, &many);
-
-				e = F(decode)(x->pt, x->half, level,
-				              F(get)(x->pt, table, F(index)(x, level, in)));
-				if (!lg2)
-					break;
-				if (lg2 > e.lg2)
-					F(put_leaves)(x, level, table, &run, in, lg2, 1);
-				in += (uint64_t)1 << lg2;
-				if (!in)
-					break;
-			}
-		}
-		i += n;
-		slot += n << shift;
+		n = 1;
+		if (e.kind != SN_ENTRY_LEAF)
+			continue;
+		copies = (uint64_t)1 << (e.lg2 - shift);
+		skip = i & (copies - 1);
+		n = copies - skip;
+		if (skip || n > i_last - i + 1)
+			continue;
+		n = F(uniform)(x, level, table, slot, i, i_last, &run);
+		if (run.rights)
+			F(regroup)(x, level, table, &run);
 	}
 }
 
@@ -181,7 +185,7 @@ static void F(merge_table)(struct sn_edit *x, unsigned level, void *table, uint6
 		if (end == last)
 			break;
 	}
-	if (!(here & ~sn_mask(shift + 1)))
+	if (!F(has_groups)(x, level))
 		return;
 	if (first & slot_mask) {
 		i++;

@@ -389,18 +389,17 @@ static void F(build)(struct sn_edit *x, unsigned level, void *table, uint64_t ba
 				F(count)(x, level, table, many << (lg2 - shift));
 			}
 		} else {
-			void *child = NULL;
+			void *child = table ? sn_table_take(x->t) : NULL;
 
 			end = in | sn_mask(shift);
-			if (table)
-				child = sn_table_take(x->t);
-			else
-				x->need++;
 			F(build)(x, level - 1, child, in & ~sn_mask(shift), piece, n);
 			if (table) {
-				F(put)
-				(x->pt, table, F(index)(x, level, in), F(link)(x, level, child));
+				uint64_t i = F(index)(x, level, in);
+
+				F(put)(x->pt, table, i, F(link)(x, level, child));
 				F(count)(x, level, table, 1);
+			} else {
+				x->need++;
 			}
 		}
 		if (end >= table_last)

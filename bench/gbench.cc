@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Google Benchmark behind a C interface; gbench.h says what it promises.
+ *
+ * The library is asked to run one group at a time, with its repetitions in
+ * random order. What it reports is collected here: printed as one table a
+ * group, and written in the library's own JSON format at the end.
+ */
+#include "bench/gbench.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <benchmark/benchmark.h>
+
+struct gb_run {
+	explicit gb_run(benchmark::State &s) : state(s) {}
+	benchmark::State &state;
+};
+
+namespace {
+
+struct Result {
+	double median, low, high; /* ns an operation; the quarters */
+	std::vector<std::pair<std::string, double>> counters;
+};
+
+Result Summary(const std::vector<benchmark::BenchmarkReporter::Run> &runs, bool real)
+{
+	std::vector<double> ns;
+	Result result{0, 0, 0, {}};
+
+	for (const auto &run : runs) {
+		if (run.run_type != benchmark::BenchmarkReporter::Run::RT_Iteration ||
+		    run.error_occurred)
+			continue;
+		ns.push_back(real ? run.GetAdjustedRealTime() : run.GetAdjustedCPUTime());
+	}
+	if (ns.empty())
+		return result;
+	std::sort(ns.begin(), ns.end());
+	result.median = ns[ns.size() / 2];
+	result.low = ns[ns.size() / 4];
+	result.high = ns[ns.size() * 3 / 4];
+	for (const auto &counter : runs[0].counters)
+		result.counters.emplace_back(counter.first, counter.second.value);
+	return result;
+}
+
+/* Takes what the library reports; passes it on as JSON. */
+class Collector : public benchmark::BenchmarkReporter {
+public:
+	bool ReportContext(const Context &context) override
+	{
+		if (json_file.is_open() && !began)
+			json.ReportContext(context);
+		began = true;
+		return true;
+	}
+
+	void ReportRuns(const std::vector<Run> &report) override
+	{
+		std::vector<Run> runs;
+
+		for (Run run : report) {
+			if (run.run_type != Run::RT_Iteration)
+				continue;
+			/* The member's flags say these already. */
+			run.run_name.time_type.clear();
+			run.run_name.threads.clear();
+			failed += run.error_occurred;
+			if (run.error_occurred)
+				std::fprintf(stderr, "%s: %s\n", run.benchmark_name().c_str(),
+				             run.error_message.c_str());
+			runs.push_back(run);
+		}
+		if (json_file.is_open())
+			json.ReportRuns(runs);
+		latest.push_back(runs);
+	}
+
+	void Open(const char *path)
+	{
+		json_file.open(path);
+		json.SetOutputStream(&json_file);
+		json.SetErrorStream(&std::cerr);
+	}
+
+	void Close()
+	{
+		if (json_file.is_open() && began)
+			json.Finalize();
+		json_file.close();
+	}
+
+	std::vector<std::vector<Run>> latest; /* of the group at hand, a vector a member */
+	int failed = 0;
+
+private:
+	benchmark::JSONReporter json;
+	std::ofstream json_file;
+	bool began = false;
+};
+
+void PrintGroup(const gb_group &group, const std::vector<Result> &results)
+{
+	const Result *base = nullptr;
+
+	for (uint32_t i = 0; i < group.count && !base; i++) {
+		if (group.members[i].role == GB_LIMIT && results[i].median > 0)
+			base = &results[i];
+	}
+	if (!base)
+		base = &results[0];
+	std::printf("%s\n", group.name);
+	for (uint32_t i = 0; i < group.count; i++) {
+		const Result &r = results[i];
+
+		if (r.median <= 0)
+			continue;
+		std::printf("  %-28s %12.2f ns  %10.2f .. %-10.2f", group.members[i].name,
+		            r.median, r.low, r.high);
+		if (group.count > 1)
+			std::printf(" %8.2fx", r.median / base->median);
+		for (const auto &counter : r.counters)
+			std::printf("  %s %.4g", counter.first.c_str(), counter.second);
+		std::printf("\n");
+	}
+	std::fflush(stdout);
+}
+
+} // namespace
+
+struct gb_suite {
+	gb_options options;
+	std::vector<gb_group> groups;
+};
+
+struct gb_suite *gb_create(const struct gb_options *options)
+{
+	return new gb_suite{*options, {}};
+}
+
+bool gb_quick(const struct gb_suite *suite)
+{
+	return suite->options.quick;
+}
+
+void gb_add(struct gb_suite *suite, const struct gb_group *group)
+{
+	bool wanted = suite->options.only_count == 0;
+
+	for (unsigned i = 0; i < suite->options.only_count; i++) {
+		const char *prefix = suite->options.only[i];
+
+		wanted |= !std::strncmp(group->name, prefix, std::strlen(prefix));
+	}
+	if (wanted)
+		suite->groups.push_back(*group);
+}
+
+static void RunGroup(const gb_group &group, Collector *collector)
+{
+	void *context = group.setup ? group.setup(group.arg) : nullptr;
+	std::vector<Result> results;
+
+	benchmark::ClearRegisteredBenchmarks();
+	for (uint32_t i = 0; i < group.count; i++) {
+		const gb_member *member = &group.members[i];
+		std::string name = std::string(group.name) + "/" + member->name;
+		auto *bench = benchmark::RegisterBenchmark(
+			name.c_str(), [member, context](benchmark::State &state) {
+				gb_run run(state);
+
+				member->run(&run, context, member->arg);
+			});
+
+		if (member->threads > 1)
+			bench->Threads((int)member->threads);
+		if (member->flags & GB_REAL_TIME)
+			bench->UseRealTime();
+	}
+	collector->latest.clear();
+	benchmark::RunSpecifiedBenchmarks(collector);
+	/* The library reports in the order of completion. */
+	for (uint32_t i = 0; i < group.count; i++) {
+		std::string name = std::string(group.name) + "/" + group.members[i].name;
+		Result result{0, 0, 0, {}};
+
+		for (const auto &runs : collector->latest) {
+			if (!runs.empty() && runs[0].run_name.function_name == name)
+				result = Summary(runs, group.members[i].flags & GB_REAL_TIME);
+		}
+		results.push_back(result);
+	}
+	PrintGroup(group, results);
+	if (group.teardown)
+		group.teardown(context);
+}
+
+int gb_finish(struct gb_suite *suite)
+{
+	const gb_options &options = suite->options;
+	unsigned repetitions = options.repetitions ? options.repetitions : options.quick ? 7 : 21;
+	double seconds = options.seconds > 0 ? options.seconds : options.quick ? 0.01 : 0.05;
+	std::string repeat = "--benchmark_repetitions=" + std::to_string(repetitions);
+	std::string time = "--benchmark_min_time=" + std::to_string(seconds);
+	const char *fixed[] = {"bench", repeat.c_str(), time.c_str(),
+	                       "--benchmark_enable_random_interleaving=true", nullptr};
+	std::vector<char *> argv;
+	Collector collector;
+	int argc = 4, failed;
+
+	for (const char *arg : fixed)
+		argv.push_back(const_cast<char *>(arg));
+	benchmark::Initialize(&argc, argv.data());
+	benchmark::AddCustomContext("rcu", options.flavour);
+	benchmark::AddCustomContext("quick", options.quick ? "yes" : "no");
+	if (options.json)
+		collector.Open(options.json);
+	for (const gb_group &group : suite->groups)
+		RunGroup(group, &collector);
+	collector.Close();
+	failed = collector.failed;
+	benchmark::Shutdown();
+	delete suite;
+	return failed;
+}
+
+bool gb_next(struct gb_run *run, uint64_t n)
+{
+	return run->state.KeepRunningBatch((benchmark::IterationCount)n);
+}
+
+void gb_pause(struct gb_run *run)
+{
+	run->state.PauseTiming();
+}
+
+void gb_resume(struct gb_run *run)
+{
+	run->state.ResumeTiming();
+}
+
+unsigned gb_thread(const struct gb_run *run)
+{
+	return (unsigned)run->state.thread_index();
+}
+
+void gb_counter(struct gb_run *run, const char *name, double value)
+{
+	run->state.counters[name] = value;
+}
+
+void gb_fail(struct gb_run *run, const char *why)
+{
+	run->state.SkipWithError(why);
+}

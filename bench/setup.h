@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What all benchmarks start from: a guest with RAM, tables, a space, a device.
+ *
+ * The guest maps `leaves` leaves of one size densely from IOVA 0. Their host
+ * addresses are a random permutation of one cycle, so that nothing is
+ * contiguous, and so that an IOVA made from the host address that was found
+ * last visits all of them: a pointer chase. Tables are written by snest_table
+ * into the guest's own RAM. Nothing here is part of a measurement.
+ */
+#ifndef BENCH_SETUP_H
+#define BENCH_SETUP_H
+
+#include <stddef.h>
+#include <snest/space.h>
+#include <snest/table.h>
+
+#define KIB ((uint64_t)1 << 10)
+#define MIB ((uint64_t)1 << 20)
+#define GIB ((uint64_t)1 << 30)
+#define PAGE ((uint64_t)4096)
+#define RW (SNEST_READ | SNEST_WRITE)
+#define FLAGS_RW (SNEST_ATTR_ACCESSED | SNEST_ATTR_DIRTY | SNEST_ATTR_USER)
+
+/* Ends the program when a step of the set-up fails. */
+void must(int ret, const char *what);
+void *must_alloc(size_t size, size_t align);
+/* Zeroed memory in huge pages where there are some; freed with munmap. */
+void *must_map(size_t size);
+void unmap(void *memory, size_t size);
+
+/* Monotonic time, ns. */
+uint64_t now_ns(void);
+
+/* A fast generator of random numbers; the upper bits are the good ones. */
+static inline uint64_t random_next(uint64_t *state)
+{
+	*state = *state * 6364136223846793005ull + 1442695040888963407ull;
+	return *state >> 32;
+}
+
+/* A random number below n, n < 2^32. */
+static inline uint64_t random_below(uint64_t *state, uint64_t n)
+{
+	return random_next(state) * n >> 32;
+}
+
+struct ram {
+	char *base;
+	uint64_t bytes;
+	uint64_t cut;  /* where tables come from, downwards */
+	uint64_t last; /* lowest table that may be cut */
+	void *free;    /* pages that came back */
+};
+
+struct guest_shape {
+	uint64_t leaves;
+	unsigned lg2;        /* of a leaf */
+	unsigned format;     /* enum snest_format; 0: VT-d second stage */
+	bool contiguous;     /* host addresses as they come, not permuted */
+	uint64_t spread;     /* leaves lie this many leaf sizes apart; 0: 1 */
+	unsigned ram_leaves; /* 0: as many as leaves; else the permutation repeats */
+};
+
+struct guest {
+	struct guest_shape shape;
+	struct snest_vm *vm;
+	struct ram ram;
+	struct snest_table_memory memory;
+	struct snest_table *table;
+	struct snest_space *space;
+	struct snest_device *device;
+	uint32_t *frame; /* leaf number -> host frame of the leaf's size */
+	uint64_t sink_ops;
+	bool mirrored;
+};
+
+struct guest *guest_create(const struct guest_shape *shape);
+void guest_destroy(struct guest *g);
+
+/* Fills the shadow by looking every leaf up, or by mirroring into a sink that counts. */
+void guest_fill(struct guest *g);
+void guest_mirror(struct guest *g);
+
+/* IOVA of a leaf, its guest physical address, its host address. */
+static inline uint64_t guest_iova(const struct guest *g, uint64_t leaf)
+{
+	return (leaf * g->shape.spread) << g->shape.lg2;
+}
+
+static inline uint64_t guest_gpa(const struct guest *g, uint64_t leaf)
+{
+	return (uint64_t)g->frame[leaf] << g->shape.lg2;
+}
+
+static inline uint64_t guest_host(const struct guest *g, uint64_t leaf)
+{
+	return (uint64_t)(uintptr_t)g->ram.base + guest_gpa(g, leaf);
+}
+
+/* The guest points a leaf at another frame, as its driver would. */
+void guest_remap(struct guest *g, uint64_t leaf, uint64_t frame);
+
+/* Table pages that the guest's RAM gave away so far, and where the guest's table lies. */
+struct snest_stage guest_stage(unsigned format);
+
+#endif
