@@ -32,11 +32,15 @@ void unmap(void *memory, size_t size);
 /* Monotonic time, ns. */
 uint64_t now_ns(void);
 
-/* A fast generator of random numbers; the upper bits are the good ones. */
+/*
+ * Random numbers of 32 bits. One number hardly waits for the one before, so that
+ * a loop over them is bounded by what it does with them.
+ */
 static inline uint64_t random_next(uint64_t *state)
 {
-	*state = *state * 6364136223846793005ull + 1442695040888963407ull;
-	return *state >> 32;
+	uint64_t mixed = *state += 0x9e3779b97f4a7c15ull;
+
+	return ((mixed ^ mixed >> 30) * 0xbf58476d1ce4e5b9ull) >> 32;
 }
 
 /* A random number below n, n < 2^32. */

@@ -25,6 +25,7 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <snest/space.h>
 #include <snest/vm.h>
 #include "core/reclaim.h"
 
@@ -58,8 +59,9 @@ struct sn_memory_map {
 	struct sn_reclaim_node node;
 	struct snest_vm *vm;
 	struct sn_accessors *retired; /* go with this map */
-	snest_done_fn done;           /* NULL, or called when readers have left */
+	snest_done_fn done;           /* NULL, or called when readers and pins have left */
 	void *done_opaque;
+	struct snest_drain pins;      /* waits for the pins */
 	size_t capacity;           /* of region[] */
 	struct sn_region region[]; /* ascending, disjoint */
 };

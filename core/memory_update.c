@@ -174,17 +174,27 @@ static void retire_accessors(struct snest_vm *vm, struct sn_memory_map *old,
 	}
 }
 
+static void map_unused(void *opaque)
+{
+	struct sn_memory_map *map = opaque;
+	snest_done_fn done = map->done;
+
+	opaque = map->done_opaque;
+	sn_memory_map_free(map);
+	done(opaque);
+}
+
 static void release_map(struct sn_reclaim_node *node)
 {
 	struct sn_memory_map *map =
 		(struct sn_memory_map *)((char *)node - offsetof(struct sn_memory_map, node));
-	snest_done_fn done = map->done;
-	void *opaque = map->done_opaque;
 
 	free_accessors(map->vm, map->retired);
-	sn_memory_map_free(map);
-	if (done)
-		done(opaque);
+	/* Pins hold what the map led to, not the map; only who asked is told of them. */
+	if (map->done)
+		sn_shadow_after_pins(map->vm, &map->pins, map_unused, map);
+	else
+		sn_memory_map_free(map);
 }
 
 void sn_memory_fini(struct sn_memory *memory)
@@ -252,7 +262,7 @@ int snest_memory_update(struct snest_vm *vm, const struct snest_memory_op *ops, 
 	pthread_mutex_unlock(&memory->lock);
 
 	if (!ret && !done)
-		sn_reclaim_barrier(&vm->reclaim);
+		sn_shadow_wait(vm);
 	return ret;
 }
 

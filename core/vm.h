@@ -10,6 +10,7 @@
 #ifndef SN_CORE_VM_H
 #define SN_CORE_VM_H
 
+#include <snest/space.h>
 #include <snest/stage.h>
 #include <snest/vm.h>
 #include "core/log.h"
@@ -61,5 +62,17 @@ static inline uint64_t sn_vm_now(struct snest_vm *vm)
 int sn_collapse_copy(struct snest_vm *vm, uint64_t addr, void *buf, size_t length, bool write);
 /* shadow/: gives back every space and device. First step of destroying a VM. */
 void sn_shadow_destroy(struct snest_vm *vm);
+/*
+ * shadow/: waits for readers, and for the pins that exist by then. Not where
+ * sn_reclaim_would_deadlock.
+ */
+void sn_shadow_wait(struct snest_vm *vm);
+/*
+ * shadow/: calls done(opaque) on the reclaim thread, which also has to be the
+ * caller, when no pin that exists now is held any more; at once if there is
+ * none. In the order of the calls. `node` is in use until then.
+ */
+void sn_shadow_after_pins(struct snest_vm *vm, struct snest_drain *node, snest_done_fn done,
+                          void *opaque);
 
 #endif

@@ -230,6 +230,25 @@ int snest_drain(struct snest_vm *vm, uint64_t timeout_ns)
 	return ret;
 }
 
+void sn_shadow_wait(struct snest_vm *vm)
+{
+	if (__atomic_load_n(&vm->shadow, __ATOMIC_ACQUIRE))
+		snest_drain(vm, 0);
+	else
+		sn_reclaim_barrier(&vm->reclaim);
+}
+
+void sn_shadow_after_pins(struct snest_vm *vm, struct snest_drain *node, snest_done_fn done,
+                          void *opaque)
+{
+	struct sn_drain_link *drain = (struct sn_drain_link *)(void *)node->private_;
+
+	drain->vm = vm;
+	drain->done = done;
+	drain->opaque = opaque;
+	drain_readers_gone(&drain->node);
+}
+
 /* ---- Pins ------------------------------------------------------------------------ */
 
 int snest_pin(struct snest_device *device, uint32_t pasid, uint64_t iova, uint64_t length,

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include "core/extensible.h"
 #include "shadow/mirror.h"
+#include "shadow/track.h"
 
 int sn_mirror_observe(struct snest_space *space, uint64_t first, uint64_t last)
 {
@@ -19,37 +20,22 @@ int sn_mirror_observe(struct snest_space *space, uint64_t first, uint64_t last)
 	return ret;
 }
 
-int snest_space_mirror(struct snest_space *space, const struct snest_sink *user)
+static int check_sink(const struct snest_sink *sink)
 {
-	struct snest_sink sink;
-	struct sn_mirror *mirror;
-	int ret = SN_STRUCT_IN(&sink, user);
+	return !sink->apply || sink->reserved ||
+			       (sink->flags & ~(SNEST_SINK_CAN_SPLIT | SNEST_SINK_UNMAP_ONLY))
+		       ? -EINVAL
+		       : 0;
+}
 
-	if (ret)
-		return ret;
-	if (!sink.apply || sink.reserved ||
-	    (sink.flags & ~(SNEST_SINK_CAN_SPLIT | SNEST_SINK_UNMAP_ONLY)))
-		return -EINVAL;
-	if (!(space->flags & SNEST_SPACE_ANNOUNCED) && !(sink.flags & SNEST_SINK_UNMAP_ONLY))
-		return -EOPNOTSUPP;
-	mirror = sn_vm_alloc(space->vm, sizeof(*mirror));
-	if (!mirror)
-		return -ENOMEM;
-	mirror->sink = sink;
+/* Fills the sink for the first time. Under the lock. */
+static int populate(struct snest_space *space, struct sn_mirror *mirror, struct sn_track *track)
+{
+	int ret;
 
-	pthread_mutex_lock(&space->lock);
-	if (space->mirror || space->observer) {
-		pthread_mutex_unlock(&space->lock);
-		sn_vm_free(space->vm, mirror, sizeof(*mirror));
-		return -EBUSY;
-	}
-	if (sink.flags & SNEST_SINK_UNMAP_ONLY) {
-		space->observer = mirror;
-		pthread_mutex_unlock(&space->lock);
-		return 0;
-	}
 	/* From here on the shadow is what the sink holds, so it starts empty. */
 	space->mirror = mirror;
+	space->track = track;
 	sn_space_note(space, 0, UINT64_MAX);
 	sn_tree_detach(&space->tree[0], &space->graveyard);
 	sn_tree_detach(&space->tree[1], &space->graveyard);
@@ -57,25 +43,64 @@ int snest_space_mirror(struct snest_space *space, const struct snest_sink *user)
 	if (ret) {
 		sn_mirror_forget_host(space, 0, UINT64_MAX);
 		space->mirror = NULL;
+		space->track = NULL;
 		sn_tree_detach(&space->tree[0], &space->graveyard);
 	}
-	pthread_mutex_unlock(&space->lock);
+	return ret;
+}
+
+int snest_space_mirror(struct snest_space *space, const struct snest_sink *user)
+{
+	struct sn_track *track = NULL;
+	struct snest_sink sink;
+	struct sn_mirror *mirror;
+	int ret = SN_STRUCT_IN(&sink, user);
+
+	if (!ret)
+		ret = check_sink(&sink);
 	if (ret)
+		return ret;
+	mirror = sn_vm_alloc(space->vm, sizeof(*mirror));
+	if (!mirror)
+		return -ENOMEM;
+	mirror->sink = sink;
+	/* What a guest does not announce has to be seen by write tracking. */
+	if (!(space->flags & SNEST_SPACE_ANNOUNCED) && !(sink.flags & SNEST_SINK_UNMAP_ONLY)) {
+		ret = sn_track_begin(space, &track);
+		if (!ret && !track)
+			ret = -EOPNOTSUPP;
+	}
+	if (!ret) {
+		pthread_mutex_lock(&space->lock);
+		if (space->mirror || space->observer)
+			ret = -EBUSY;
+		else if (sink.flags & SNEST_SINK_UNMAP_ONLY)
+			space->observer = mirror;
+		else
+			ret = populate(space, mirror, track);
+		pthread_mutex_unlock(&space->lock);
+	}
+	if (ret) {
+		sn_track_end(track);
 		sn_vm_free(space->vm, mirror, sizeof(*mirror));
+	}
 	return ret;
 }
 
 int snest_space_unmirror(struct snest_space *space)
 {
 	struct sn_mirror *mirror;
+	struct sn_track *track;
 	int ret = 0;
 
 	pthread_mutex_lock(&space->lock);
 	mirror = space->mirror ? space->mirror : space->observer;
+	track = space->track;
 	if (space->mirror) {
 		sn_mirror_forget_host(space, 0, UINT64_MAX);
 		ret = mirror->error;
 		space->mirror = NULL;
+		space->track = NULL;
 		sn_space_note(space, 0, UINT64_MAX);
 		sn_tree_detach(&space->tree[0], &space->graveyard);
 	}
@@ -83,6 +108,8 @@ int snest_space_unmirror(struct snest_space *space)
 	pthread_mutex_unlock(&space->lock);
 	if (!mirror)
 		return -ENOENT;
+	/* Nothing is mapped through these pages any more, so their protection may go now. */
+	sn_track_end(track);
 	sn_vm_free(space->vm, mirror, sizeof(*mirror));
 	return ret;
 }

@@ -31,6 +31,12 @@ static void memory_changed(struct sn_memory_listener *listener, uint64_t first, 
 		(void *)((char *)listener - offsetof(struct sn_shadow, listener));
 
 	pthread_mutex_lock(&shadow->lock);
+	for (struct snest_space *space = shadow->spaces; space; space = space->next) {
+		pthread_mutex_lock(&space->lock);
+		if (space->track)
+			sn_track_memory_changed(space->track, first, last);
+		pthread_mutex_unlock(&space->lock);
+	}
 	for (size_t i = 0; i < old->count; i++) {
 		const struct sn_region *region = &old->region[i];
 		uint64_t from = region->first > first ? region->first : first;
@@ -85,6 +91,7 @@ void sn_shadow_destroy(struct snest_vm *vm)
 	/* Spaces and devices are freed on the reclaim thread, in steps that queue themselves again. */
 	while (sn_reclaim_pending(&vm->reclaim))
 		sn_reclaim_barrier(&vm->reclaim);
+	sn_tracker_fini(&shadow->tracker);
 	sn_pins_fini(&shadow->pins);
 	sn_dirty_fini(&shadow->dirty);
 	pthread_mutex_destroy(&shadow->lock);
@@ -106,10 +113,12 @@ struct sn_shadow *sn_shadow(struct snest_vm *vm)
 	pthread_mutex_init(&shadow->lock, NULL);
 	sn_pins_init(&shadow->pins, vm);
 	sn_dirty_init(&shadow->dirty, vm);
+	sn_tracker_init(&shadow->tracker, vm);
 	shadow->listener.changed = memory_changed;
 	shadow->listener.settled = memory_settled;
 	if (!__atomic_compare_exchange_n(&vm->shadow, &expected, shadow, false, __ATOMIC_ACQ_REL,
 	                                 __ATOMIC_ACQUIRE)) {
+		sn_tracker_fini(&shadow->tracker);
 		sn_pins_fini(&shadow->pins);
 		pthread_mutex_destroy(&shadow->lock);
 		sn_vm_free(vm, shadow, sizeof(*shadow));

@@ -4,7 +4,7 @@
  * and pins. Hangs at snest_vm.shadow, made with the first space or device.
  *
  * Locks, outermost first: front end, memory map, device.lock, sn_shadow.lock,
- * space.lock, graveyard.lock, pins.lock, reclaim, pool.
+ * space.lock, tracker.lock, graveyard.lock, pins.lock, reclaim, pool.
  */
 #ifndef SN_SHADOW_SHADOW_H
 #define SN_SHADOW_SHADOW_H
@@ -13,6 +13,7 @@
 #include "core/vm.h"
 #include "shadow/dirty_map.h"
 #include "shadow/pins.h"
+#include "shadow/track.h"
 
 #define SN_TAG_BUCKETS 4096u
 #define SN_DEVICE_BUCKETS 1024u
@@ -26,6 +27,7 @@ struct sn_shadow {
 	struct sn_memory_listener listener;
 	struct sn_pins pins;
 	struct sn_dirty dirty; /* by GPA */
+	struct sn_tracker tracker;
 	bool log_dirty;        /* under lock: new spaces begin with the log on */
 	uint64_t drains; /* atomic, relaxed */
 };

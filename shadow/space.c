@@ -9,6 +9,7 @@
 #include "shadow/mirror.h"
 #include "shadow/shadow.h"
 #include "shadow/space.h"
+#include "shadow/track.h"
 
 /* Do rights of this stage depend on whether a request is privileged? */
 static bool looks_at_privilege(unsigned format)
@@ -206,6 +207,7 @@ int snest_space_stats(struct snest_space *space, struct snest_space_stats *stats
 	pthread_mutex_lock(&space->lock);
 	now = space->stats;
 	now.table_bytes = space->graveyard.linked * 4096;
+	now.table_pages = space->track ? space->track->count : 0;
 	pthread_mutex_unlock(&space->lock);
 	now.misses = __atomic_load_n(&space->misses, __ATOMIC_RELAXED);
 	now.faults = __atomic_load_n(&space->faults, __ATOMIC_RELAXED);

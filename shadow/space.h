@@ -39,6 +39,7 @@
 #define SN_RECENT 16
 
 struct sn_mirror;
+struct sn_track;
 
 struct snest_space {
 	/* Read by lookups; written under `lock`. */
@@ -54,6 +55,7 @@ struct snest_space {
 	} recent[SN_RECENT]; /* range of invalidation number n at n % SN_RECENT */
 	struct sn_graveyard graveyard;
 	struct sn_mirror *mirror; /* NULL: lookups only */
+	struct sn_track *track;   /* write tracking of the mirror, or NULL */
 	struct sn_mirror *observer; /* a sink that is told of invalidations, or NULL */
 	struct sn_dirty dirty;    /* by IOVA */
 	bool log_dirty;           /* write rights are withheld until a write is logged */

@@ -2,6 +2,7 @@
 /* Sync of a mirrored space, the general way; see sync.h. */
 #include <errno.h>
 #include "shadow/sync.h"
+#include "shadow/track.h"
 
 /* ---- Leaves --------------------------------------------------------------- */
 
@@ -350,6 +351,8 @@ static void read_window(struct sn_sync *s, uint64_t last)
 	sn_read_begin();
 	sn_env_init(&r.env, s->space->vm, s->space->stages.pt, s->space->stages.count);
 	r.env.update = false;
+	if (s->space->track)
+		sn_env_watch(&r.env, &s->space->track->watch);
 	ret = sn_ranger_run(&r, s->first, last);
 	sn_read_end();
 	s->last = ret ? s->run[s->count - 1].last : last;
@@ -389,7 +392,7 @@ void sn_sync_general(struct sn_sync *s, uint64_t first, uint64_t last)
 /* Has the only stage tables of the shadow's shape, so that both can be read in step? */
 static void (*direct_way(const struct snest_space *space))(struct sn_sync *, uint64_t, uint64_t)
 {
-	if (space->stages.count != 1 || space->log_dirty ||
+	if (space->stages.count != 1 || space->log_dirty || space->track ||
 	    (space->stages.pt[0].flags & SNEST_STAGE_HW_A) ||
 	    space->stages.pt[0].rights != SNEST_RIGHTS)
 		return NULL;
@@ -416,11 +419,15 @@ int sn_mirror_sync(struct snest_space *space, uint64_t first, uint64_t last)
 	sn_tree_widen(s.tree, &first, &last);
 	first &= ~(uint64_t)4095;
 	last |= 4095;
+	if (space->track)
+		sn_track_sync_begin(space->track, &s, first, last);
 	if (direct)
 		direct(&s, first, last);
 	else
 		sn_sync_general(&s, first, last);
 	sn_sync_flush(&s);
+	if (space->track)
+		sn_track_sync_end(space->track);
 	return s.mirror->error;
 }
 

@@ -714,5 +714,6 @@ int main(void)
 		cmocka_unit_test(abort_mode_refuses_without_a_record),
 	};
 
+	snest_thread_register();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

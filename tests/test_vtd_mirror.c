@@ -418,5 +418,6 @@ int main(void)
 		cmocka_unit_test(restore_populates_mirrors),
 	};
 
+	snest_thread_register();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

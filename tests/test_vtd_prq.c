@@ -244,5 +244,6 @@ int main(void)
 		cmocka_unit_test(request_map_and_response),
 	};
 
+	snest_thread_register();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

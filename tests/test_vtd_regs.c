@@ -597,5 +597,6 @@ int main(void)
 		cmocka_unit_test(random_accesses_do_no_harm),
 	};
 
+	snest_thread_register();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -332,5 +332,6 @@ int main(void)
 		cmocka_unit_test(other_capabilities_are_refused),
 	};
 
+	snest_thread_register();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

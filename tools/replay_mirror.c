@@ -2,33 +2,12 @@
 /*
  * Mirrors of the replayed devices: each has a sink that keeps a plain, sorted
  * list of what it was told to map, and that is as strict as VFIO type 1: maps
- * must not overlap, and unmaps name whole maps. After the commands of every tail
- * write the lists are compared with a fresh walk of the device's tables.
+ * must not overlap, and unmaps name whole maps.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include "tools/replay.h"
-
-#define MIRRORS_MAX 64
-
-struct mapping {
-	uint64_t first, last, host;
-	uint32_t rights;
-};
-
-struct mirror {
-	uint32_t rid;
-	struct mapping *map; /* ascending, disjoint */
-	size_t count, size;
-	uint64_t maps, unmaps, batches, pages;
-	bool broken; /* an operation broke the rules, or failed */
-};
-
-struct sn_mirrors {
-	unsigned count;
-	struct mirror mirror[MIRRORS_MAX];
-};
+#include "tools/replay_mirror.h"
 
 int sn_mirrors_create(struct sn_mirrors **mirrors)
 {
@@ -38,34 +17,38 @@ int sn_mirrors_create(struct sn_mirrors **mirrors)
 
 void sn_mirrors_destroy(struct sn_mirrors *mirrors)
 {
-	for (unsigned i = 0; mirrors && i < mirrors->count; i++)
-		free(mirrors->mirror[i].map);
+	for (unsigned i = 0; mirrors && i < mirrors->count; i++) {
+		struct sn_mirror *m = &mirrors->mirror[i];
+
+		free(m->sink.map);
+		free(m->fresh.map);
+		free(m->touched.range);
+		free(m->pending.range);
+	}
+	if (mirrors)
+		free(mirrors->ranges.range);
 	free(mirrors);
 }
 
-void sn_mirrors_totals(const struct sn_mirrors *mirrors, uint64_t *maps, uint64_t *unmaps,
-                       uint64_t *batches, uint64_t *pages)
+unsigned sn_mirrors_rids(const struct sn_mirrors *mirrors, uint32_t *rids, unsigned max)
 {
-	*maps = *unmaps = *batches = *pages = 0;
-	for (unsigned i = 0; mirrors && i < mirrors->count; i++) {
-		*maps += mirrors->mirror[i].maps;
-		*unmaps += mirrors->mirror[i].unmaps;
-		*batches += mirrors->mirror[i].batches;
-		*pages += mirrors->mirror[i].pages;
-	}
+	unsigned n = 0;
+
+	for (; n < mirrors->count && n < max; n++)
+		rids[n] = mirrors->mirror[n].rid;
+	return n;
 }
 
-/* ---- The sink --------------------------------------------------------------------- */
+/* ---- Lists ------------------------------------------------------------------ */
 
-/* Index of the first mapping that ends at or behind addr. */
-static size_t find(const struct mirror *m, uint64_t addr)
+size_t sn_mappings_find(const struct sn_mappings *list, uint64_t addr)
 {
-	size_t low = 0, high = m->count;
+	size_t low = 0, high = list->count;
 
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 
-		if (m->map[middle].last < addr)
+		if (list->map[middle].last < addr)
 			low = middle + 1;
 		else
 			high = middle;
@@ -73,54 +56,140 @@ static size_t find(const struct mirror *m, uint64_t addr)
 	return low;
 }
 
-static int map(struct mirror *m, const struct snest_sink_op *op)
+int sn_mappings_insert(struct sn_mappings *list, size_t at, const struct sn_mapping *mapping)
 {
-	size_t at = find(m, op->first);
-
-	if (at < m->count && m->map[at].first <= op->last)
-		return -EEXIST;
-	if (m->count == m->size) {
-		size_t size = m->size ? 2 * m->size : 1024;
-		struct mapping *more = realloc(m->map, size * sizeof(*more));
+	if (list->count == list->size) {
+		size_t size = list->size ? 2 * list->size : 256;
+		struct sn_mapping *more = realloc(list->map, size * sizeof(*more));
 
 		if (!more)
 			return -ENOMEM;
-		m->map = more;
-		m->size = size;
+		list->map = more;
+		list->size = size;
 	}
-	memmove(&m->map[at + 1], &m->map[at], (m->count - at) * sizeof(m->map[0]));
-	m->map[at] = (struct mapping){ op->first, op->last, op->host, op->rights };
-	m->count++;
-	m->maps++;
-	m->pages += (op->last - op->first + 4096) >> 12;
+	memmove(&list->map[at + 1], &list->map[at], (list->count - at) * sizeof(list->map[0]));
+	list->map[at] = *mapping;
+	list->count++;
 	return 0;
 }
 
-static int unmap(struct mirror *m, const struct snest_sink_op *op)
-{
-	size_t at = find(m, op->first), n = 0;
+/* More than this is everything. */
+#define RANGES_MAX 4096u
 
-	while (at + n < m->count && m->map[at + n].first <= op->last)
-		n++;
-	if (!n || m->map[at].first < op->first || m->map[at + n - 1].last > op->last)
+void sn_ranges_add(struct sn_ranges *r, uint64_t first, uint64_t last)
+{
+	if (r->all)
+		return;
+	if (r->count == r->size) {
+		size_t size = r->size ? 2 * r->size : 64;
+		struct sn_range *more =
+			size <= RANGES_MAX ? realloc(r->range, size * sizeof(*more)) : NULL;
+
+		if (!more) {
+			r->all = true;
+			return;
+		}
+		r->range = more;
+		r->size = size;
+	}
+	r->range[r->count++] = (struct sn_range){first, last};
+}
+
+static int by_first(const void *a, const void *b)
+{
+	const struct sn_range *x = a, *y = b;
+
+	return x->first < y->first ? -1 : x->first > y->first;
+}
+
+void sn_ranges_sort(struct sn_ranges *r)
+{
+	size_t n = 0;
+
+	if (r->all || !r->count)
+		return;
+	qsort(r->range, r->count, sizeof(r->range[0]), by_first);
+	for (size_t i = 1; i < r->count; i++) {
+		struct sn_range *to = &r->range[n];
+
+		if (to->last == UINT64_MAX || r->range[i].first <= to->last + 1) {
+			if (to->last < r->range[i].last)
+				to->last = r->range[i].last;
+		} else {
+			r->range[++n] = r->range[i];
+		}
+	}
+	r->count = n + 1;
+}
+
+bool sn_ranges_hold(const struct sn_ranges *r, uint64_t addr, uint64_t *last)
+{
+	*last = UINT64_MAX;
+	if (r->all)
+		return true;
+	for (size_t i = 0; i < r->count; i++) {
+		if (r->range[i].last < addr)
+			continue;
+		if (r->range[i].first <= addr) {
+			*last = r->range[i].last;
+			return true;
+		}
+		*last = r->range[i].first - 1;
+		return false;
+	}
+	return false;
+}
+
+void sn_ranges_clear(struct sn_ranges *r)
+{
+	r->count = 0;
+	r->all = false;
+}
+
+/* ---- The sink ----------------------------------------------------------------- */
+
+static int map(struct sn_mirror *m, const struct snest_sink_op *op)
+{
+	const struct sn_mapping mapping = {op->first, op->last, op->host, op->rights};
+	size_t at = sn_mappings_find(&m->sink, op->first);
+
+	if (op->first > op->last || !op->rights)
 		return -EINVAL;
-	memmove(&m->map[at], &m->map[at + n], (m->count - at - n) * sizeof(m->map[0]));
-	m->count -= n;
-	m->unmaps++;
+	if (at < m->sink.count && m->sink.map[at].first <= op->last)
+		return -EEXIST;
+	m->replay->counts.mirror_maps++;
+	m->replay->counts.mirror_pages += (op->last - op->first + 4096) >> 12;
+	return sn_mappings_insert(&m->sink, at, &mapping);
+}
+
+static int unmap(struct sn_mirror *m, const struct snest_sink_op *op)
+{
+	struct sn_mappings *list = &m->sink;
+	size_t at = sn_mappings_find(list, op->first), n = 0;
+
+	while (at + n < list->count && list->map[at + n].first <= op->last)
+		n++;
+	if (!n || list->map[at].first < op->first || list->map[at + n - 1].last > op->last)
+		return -EINVAL;
+	memmove(&list->map[at], &list->map[at + n],
+	        (list->count - at - n) * sizeof(list->map[0]));
+	list->count -= n;
+	m->replay->counts.mirror_unmaps++;
 	return 0;
 }
 
 static int apply(void *opaque, const struct snest_sink_op *ops, size_t count, size_t *done)
 {
-	struct mirror *m = opaque;
+	struct sn_mirror *m = opaque;
 
-	m->batches++;
+	m->replay->counts.mirror_batches++;
 	for (*done = 0; *done < count; ++*done) {
 		const struct snest_sink_op *op = &ops[*done];
 		int ret = op->map ? map(m, op) : unmap(m, op);
 
+		sn_ranges_add(&m->touched, op->first, op->last);
 		if (ret) {
-			m->broken = true;
+			m->error = ret;
 			return ret;
 		}
 	}
@@ -129,12 +198,12 @@ static int apply(void *opaque, const struct snest_sink_op *ops, size_t count, si
 
 static void failed(void *opaque, uint64_t first, uint64_t last, int error)
 {
-	struct mirror *m = opaque;
+	struct sn_mirror *m = opaque;
 
 	(void)first;
 	(void)last;
-	(void)error;
-	m->broken = true;
+	if (!m->error)
+		m->error = error;
 }
 
 int sn_replay_mirror(struct sn_replay *r, uint32_t rid)
@@ -145,144 +214,23 @@ int sn_replay_mirror(struct sn_replay *r, uint32_t rid)
 		.apply = apply,
 		.failed = failed,
 	};
-	struct mirror *m;
+	struct sn_mirror *m;
 	int ret;
 
 	for (unsigned i = 0; i < mirrors->count; i++) {
 		if (mirrors->mirror[i].rid == rid)
 			return 0;
 	}
-	if (mirrors->count == MIRRORS_MAX)
+	if (mirrors->count == SN_MIRRORS_MAX)
 		return -ENOSPC;
 	m = &mirrors->mirror[mirrors->count];
+	m->replay = r;
 	m->rid = rid;
 	sink.opaque = m;
 	ret = snest_vtd_mirror(r->vtd, rid, SNEST_NO_PASID, &sink);
 	if (ret)
 		return ret;
 	mirrors->count++;
+	r->check_due = true;
 	return 0;
-}
-
-/* ---- The comparison ----------------------------------------------------------------- */
-
-/*
- * A guest has more than one processor: at a tail write its tables may hold
- * changes that another one has yet to announce. So a difference is wrong only
- * where a command of this very tail write covered it; the tables have not
- * changed since that was processed.
- */
-
-struct comparison {
-	struct sn_replay *r;
-	const struct mirror *m;
-	uint32_t domain;
-	size_t at;       /* mapping at hand */
-	uint64_t next;   /* first address not yet compared */
-	bool end;        /* nothing is left to compare */
-	bool wrong;
-	uint64_t entries;
-};
-
-static void differs(struct comparison *c, uint64_t first, uint64_t last)
-{
-	if (sn_replay_covered_now(c->r, c->domain, first, last))
-		c->wrong = true;
-}
-
-/* Nothing is mapped from c->next to last: nor may anything be in the list. */
-static void compare_hole(struct comparison *c, uint64_t last)
-{
-	while (c->at < c->m->count && c->m->map[c->at].last < c->next)
-		c->at++;
-	for (size_t i = c->at; i < c->m->count && c->m->map[i].first <= last; i++) {
-		const struct mapping *map = &c->m->map[i];
-
-		c->entries++;
-		differs(c, map->first > c->next ? map->first : c->next,
-		        map->last < last ? map->last : last);
-	}
-}
-
-/* One run of the fresh walk, in ascending order. */
-static int compare(void *opaque, const struct snest_run *run)
-{
-	uint32_t rights = run->rights & (SNEST_READ | SNEST_WRITE);
-	struct comparison *c = opaque;
-	uint64_t at = run->first;
-
-	if (run->outcome != SNEST_WALK_HOST || !rights)
-		return 0;
-	if (c->next < run->first)
-		compare_hole(c, run->first - 1);
-	while (c->at < c->m->count && c->m->map[c->at].last < run->first)
-		c->at++;
-	for (size_t i = c->at; at <= run->last; i++) {
-		const struct mapping *map = i < c->m->count ? &c->m->map[i] : NULL;
-		uint64_t last;
-
-		c->entries++;
-		if (!map || map->first > run->last) {
-			differs(c, at, run->last);
-			break;
-		}
-		if (map->first > at)
-			differs(c, at, map->first - 1);
-		else if (map->rights != rights ||
-		         map->host - map->first != run->addr - run->first)
-			differs(c, at, map->last < run->last ? map->last : run->last);
-		if (map->first > at &&
-		    (map->rights != rights || map->host - map->first != run->addr - run->first))
-			differs(c, map->first, map->last < run->last ? map->last : run->last);
-		last = map->last < run->last ? map->last : run->last;
-		if (last == UINT64_MAX)
-			break;
-		at = last + 1;
-	}
-	c->end = run->last == UINT64_MAX;
-	c->next = run->last + 1;
-	return 0;
-}
-
-static bool equals_tables(struct sn_replay *r, const struct mirror *m)
-{
-	struct snest_request request = {
-		.size = sizeof(request),
-		.rid = m->rid,
-		.pasid = SNEST_NO_PASID,
-		.access = SNEST_READ,
-	};
-	struct comparison c = { .r = r, .m = m };
-	struct snest_walk_range range = { .size = sizeof(range), .last = UINT64_MAX };
-	struct snest_context context;
-
-	if (snest_vtd_context(r->vm, &r->registers, &request, &context))
-		return false;
-	c.domain = context.domain;
-	if (context.outcome == SNEST_CONTEXT_STAGES &&
-	    snest_walk_range(r->vm, context.stage, context.count, &range, compare, &c) < 0)
-		return false;
-	if (!c.end)
-		compare_hole(&c, UINT64_MAX);
-	r->counts.mirror_entries += c.entries;
-	return !c.wrong;
-}
-
-void sn_replay_mirror_check(struct sn_replay *r)
-{
-	for (unsigned i = 0; r->enabled && i < r->mirrors->count; i++) {
-		struct mirror *m = &r->mirrors->mirror[i];
-
-		r->counts.mirror_checks++;
-		if (m->broken || !equals_tables(r, m)) {
-			if (!r->counts.mirror_wrong)
-				sn_tool_error(r->tool,
-				              "%s:%llu: the mirror of device %02x:%02x.%x "
-				              "differs from its tables%s",
-				              r->file, (unsigned long long)r->line, m->rid >> 8,
-				              m->rid >> 3 & 31, m->rid & 7,
-				              m->broken ? " (the sink refused an operation)" : "");
-			r->counts.mirror_wrong++;
-		}
-	}
 }

@@ -94,10 +94,18 @@ void sn_vtd_finish(struct snest_vtd *vtd)
 	}
 }
 
+void sn_vtd_sleep(struct snest_vtd *vtd)
+{
+	/* What is waited for may itself wait for readers, of which this thread may be one (qsbr). */
+	snest_thread_offline();
+	pthread_cond_wait(&vtd->changed, &vtd->lock);
+	snest_thread_online();
+}
+
 void sn_vtd_quiesce(struct snest_vtd *vtd)
 {
 	while (vtd->queue.running || vtd->pending || vtd->config_busy)
-		pthread_cond_wait(&vtd->changed, &vtd->lock);
+		sn_vtd_sleep(vtd);
 }
 
 static void resume(struct sn_reclaim_node *node)

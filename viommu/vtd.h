@@ -239,6 +239,9 @@ void sn_vtd_arm(struct snest_vtd *vtd, struct sn_vtd_completion *c,
 /* SYNC: drains and completes what was armed. Without lock, outside read sections. */
 void sn_vtd_finish(struct snest_vtd *vtd);
 
+/* Sleeps until vtd->changed is signalled. Under the lock, which it lets go meanwhile. */
+void sn_vtd_sleep(struct snest_vtd *vtd);
+
 /* Waits until nothing is pending and nobody runs the queue. Under the lock, which it lets go. */
 void sn_vtd_quiesce(struct snest_vtd *vtd);
 
@@ -297,7 +300,10 @@ struct sn_vtd_command {
 	uint64_t private_data[2];
 };
 
-/* Decodes a descriptor of `words` 64-bit words (2 or 4). Pure. SNEST_VTD_QUEUE_OK, _TYPE, _RESERVED. */
+/*
+ * Decodes a descriptor of `words` 64-bit words (2 or 4). Pure.
+ * SNEST_VTD_QUEUE_OK, _TYPE or _RESERVED.
+ */
 enum snest_vtd_queue_error sn_vtd_decode(const struct snest_vtd *vtd, const uint64_t *q,
                                          unsigned words, struct sn_vtd_command *command);
 
@@ -371,7 +377,7 @@ void sn_vtd_unbind_device(struct snest_vtd *vtd, uint32_t rid, unsigned function
 /* pasid SNEST_ANY_PASID: every one. */
 void sn_vtd_unbind_domain(struct snest_vtd *vtd, uint32_t did, uint32_t pasid);
 
-/* The DID of first-stage and nested spaces carries this, so that ranges of theirs are not mixed up. */
+/* Marks the DID of first-stage and nested spaces in their tags: ranges mean other things there. */
 #define SN_VTD_FIRST_STAGE_DOMAIN 0x10000u
 
 /* ---- vtd_mirror.c ----------------------------------------------------------------------- */

@@ -35,7 +35,8 @@
 #define VTD_CAP_ECMDS SN_BIT(61)
 #define VTD_CAP_ESIRTPS SN_BIT(62)
 #define VTD_CAP_ESRTPS SN_BIT(63)
-#define VTD_CAP_RESERVED (SN_BIT(13) | SN_BIT(14) | SN_BIT(15) | SN_BIT(38) | SN_BIT(57) | SN_BIT(58))
+#define VTD_CAP_RESERVED                                                                           \
+	(SN_BIT(13) | SN_BIT(14) | SN_BIT(15) | SN_BIT(38) | SN_BIT(57) | SN_BIT(58))
 
 /* ECAP */
 #define VTD_ECAP_C SN_BIT(0)

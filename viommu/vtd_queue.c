@@ -79,7 +79,10 @@ static void wait_interrupt(struct snest_vtd *vtd)
 	sn_vtd_event_raise(vtd, EVENT_QUEUE);
 }
 
-/* The drain of a wait is over: complete what is at the front. Under the lock, lets it go between. */
+/*
+ * The drain of a wait is over: complete what is at the front of the ring. Under
+ * the lock, which it lets go in between.
+ */
 static void wait_done(struct sn_vtd_completion *c)
 {
 	struct sn_vtd_wait *w = (struct sn_vtd_wait *)(void *)c;
@@ -266,7 +269,7 @@ void sn_vtd_queue_run(struct snest_vtd *vtd, uint32_t budget)
 	sn_vtd_lock(vtd);
 	/* SYNC promises completion on return, so the work of others counts too. */
 	while (vtd->sync && vtd->queue.running)
-		pthread_cond_wait(&vtd->changed, &vtd->lock);
+		sn_vtd_sleep(vtd);
 	if (vtd->queue.running) {
 		sn_vtd_unlock(vtd);
 		return;

@@ -141,6 +141,9 @@ unsigned sn_env_load_slow(struct sn_env *env, unsigned k, unsigned level, uint64
 
 	if (reason)
 		return reason;
+	if (env->watch && env->watch->table(env->watch, k, level, t.gpa, (size_t)1 << entry_lg2,
+	                                    SN_WATCH_SPREAD))
+		return sn_env_fault(env, SNEST_FAULT_TABLE_ACCESS, k, level, at, SNEST_READ, at, 0);
 	if (t.region->direct) {
 		*raw = sn_entry_load((const void *)(t.region->mapping + t.gpa), entry_lg2);
 	} else {

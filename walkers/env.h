@@ -11,20 +11,47 @@
 #ifndef SN_WALKERS_ENV_H
 #define SN_WALKERS_ENV_H
 
+#include <limits.h>
 #include "core/vm.h"
 #include "walkers/pt.h"
+
+/* For sn_watch.table: the entries' IOVAs lie anywhere in first..last. */
+#define SN_WATCH_SPREAD 0xffu
+
+/*
+ * Somebody who has to know each page of a table before its entries are read;
+ * part of the watcher's own object. An enumeration says in the fields which
+ * IOVAs depend on what is read next.
+ */
+struct sn_watch {
+	/*
+	 * Entries of a table of `stage` at `level` are about to be read: some
+	 * of the `length` bytes from `addr` on, an address of the memory map;
+	 * all in one page of 4 KiB. `shift`: the entry at addr translates
+	 * 2^shift bytes from IOVA `base` on, the next one those behind, and so
+	 * on; or SN_WATCH_SPREAD. 0, or what makes them unreadable.
+	 */
+	int (*table)(struct sn_watch *watch, unsigned stage, unsigned level, uint64_t addr,
+	             size_t length, unsigned shift);
+	uint64_t first, last; /* IOVAs that depend on the entries */
+	uint64_t base;
+	uint8_t shift;
+	uint8_t entry_lg2;
+};
 
 struct sn_env {
 	struct snest_vm *vm;
 	const struct sn_memory_map *map;
 	const struct sn_pt *pt;
 	unsigned count;  /* stages, the host's included */
+	unsigned straight; /* stage whose tables lie in the memory map; none while watched */
 	bool update;     /* write accessed and dirty flags */
 	uint8_t for_stage, for_level; /* whose table is being sought; SNEST_NO_STAGE: none */
 	uint64_t iova;
 	struct snest_fault fault; /* valid after a function here returned a reason */
 	struct snest_walk_step *steps; /* NULL: not wanted */
 	size_t steps_max, steps_count;
+	struct sn_watch *watch; /* NULL: nobody wants to know */
 };
 
 /* Where an address leads after all stages. */
@@ -44,12 +71,22 @@ static inline void sn_env_init(struct sn_env *env, struct snest_vm *vm, const st
 	env->map = sn_deref(&vm->memory.map);
 	env->pt = pt;
 	env->count = count;
+	env->straight = count - 1;
 	env->update = true;
 	env->for_stage = SNEST_NO_STAGE;
 	env->for_level = 0;
 	env->iova = 0;
 	env->steps = NULL;
 	env->steps_max = env->steps_count = 0;
+	env->watch = NULL;
+}
+
+/* Has every table shown to `watch` first. */
+static inline void sn_env_watch(struct sn_env *env, struct sn_watch *watch)
+{
+	env->watch = watch;
+	/* All loads then go through sn_env_load_slow, so that others pay nothing. */
+	env->straight = UINT_MAX;
 }
 
 /*
@@ -104,7 +141,7 @@ static inline uint64_t sn_entry_swap(uint64_t raw, unsigned entry_lg2)
 static inline unsigned sn_env_load(struct sn_env *env, unsigned k, unsigned level, uint64_t at,
                                    unsigned entry_lg2, uint64_t *raw)
 {
-	if (__builtin_expect(k + 1 == env->count, 1)) {
+	if (__builtin_expect(k == env->straight, 1)) {
 		const struct sn_region *region = sn_memory_find(env->map, at);
 
 		if (__builtin_expect(region && region->direct &&

@@ -39,6 +39,11 @@ size_t sn_ranger_table(struct sn_ranger *r, unsigned k, unsigned level, uint64_t
 	if (!region || (region->flags & SNEST_REGION_NO_TABLES))
 		return length;
 	*readable = region->direct || region->accessors;
+	if (r->env.watch && *readable &&
+	    r->env.watch->table(r->env.watch, k, level, gpa, length, r->env.watch->shift)) {
+		*readable = false;
+		return length;
+	}
 	if (region->direct)
 		*ptr = (const void *)(region->mapping + gpa);
 	return length;

@@ -99,6 +99,23 @@ static inline uint64_t F(strides)(const struct sn_pt *pt, unsigned half, const v
 }
 
 /*
+ * Tells the watch which IOVAs depend on the entries of one page of a table, from
+ * entry i at `at` on. `slot` is what that entry translates.
+ */
+static inline void F(place)(struct sn_ranger *r, uint64_t at, uint64_t entries, uint64_t slot,
+                            unsigned shift, uint64_t first, uint64_t last, uint64_t delta)
+{
+	uint64_t n = (4096 - (at & 4095)) >> F(ENTRY_LG2);
+	struct sn_watch *watch = r->env.watch;
+
+	watch->base = slot + delta;
+	watch->first = (slot > first ? slot : first) + delta;
+	watch->last = (n < entries ? slot + (n << shift) - 1 : last) + delta;
+	watch->shift = (uint8_t)shift;
+	watch->entry_lg2 = F(ENTRY_LG2);
+}
+
+/*
  * Enumerates first..last below one table whose first entry translates `base`.
  * Flattened for the reason that the walk is.
  */
@@ -118,9 +135,13 @@ __attribute__((flatten)) static int F(range_table)(struct sn_ranger *r, unsigned
 		uint64_t at = table + (i << F(ENTRY_LG2));
 		const void *ptr;
 		bool readable;
-		size_t n = sn_ranger_table(r, k, level, at, (i_last - i + 1) << F(ENTRY_LG2), &ptr,
-		                           &readable) >>
-		           F(ENTRY_LG2);
+		size_t n;
+
+		if (__builtin_expect(r->env.watch != NULL, 0))
+			F(place)(r, at, i_last - i + 1, base + (i << shift), shift, first, last, delta);
+		n = sn_ranger_table(r, k, level, at, (i_last - i + 1) << F(ENTRY_LG2), &ptr,
+		                    &readable) >>
+		    F(ENTRY_LG2);
 
 		for (; n; n--, i++, at += 1u << F(ENTRY_LG2)) {
 			uint64_t slot = base + (i << shift), raw;

@@ -41,7 +41,10 @@ struct snest_tag {
 	uint32_t space;
 };
 
-/* The guest announces new mappings too (class A): the space may be mirrored. */
+/*
+ * The guest announces new mappings too (class A): the space may be mirrored.
+ * Others may with write tracking (snest/track.h).
+ */
 #define SNEST_SPACE_ANNOUNCED 0x1u
 
 struct snest_space_config {
@@ -350,6 +353,8 @@ struct snest_space_stats {
 	uint64_t over_invalidated; /* leaves dropped beyond the range asked for */
 	uint64_t evictions;        /* shadows dropped to stay in the budget */
 	uint64_t sink_maps, sink_unmaps, sink_batches, sink_pages, sink_errors;
+	uint64_t table_pages; /* pages of guest memory whose writes are tracked for it */
+	uint64_t notices;     /* of snest_table_written that concerned it */
 };
 SNEST_API int snest_space_stats(struct snest_space *space, struct snest_space_stats *stats);
 

@@ -179,6 +179,7 @@ static inline void g_poll(struct vtd_guest *g, uint64_t offset, unsigned size, u
 		if (time(NULL) > until)
 			fail_msg("register 0x%x does not become 0x%llx", (unsigned)offset,
 			         (unsigned long long)value);
+		snest_thread_quiescent();
 		sched_yield();
 	}
 }
@@ -256,6 +257,7 @@ static inline void g_poll_status(struct vtd_guest *g, unsigned slot, uint32_t va
 	while (g_status(g, slot) != value) {
 		if (time(NULL) > until)
 			fail_msg("status %u does not become %u", slot, value);
+		snest_thread_quiescent();
 		sched_yield();
 	}
 }
@@ -442,6 +444,50 @@ static inline void g_start_scalable(struct vtd_guest *g)
 	g_set_root(g, G_ROOT | 1ull << 10);
 	g_queue_on(g, 0, true);
 	g_command(g, TE, true);
+}
+
+/* ---- Ready-made guests ------------------------------------------------------------ */
+
+#define G_RID 0x18u
+#define G_DID 7u
+#define G_IOVA 0x5000ull
+#define G_PASID 0x45u
+
+/* Legacy mode, one device, one page mapped at G_IOVA. */
+struct legacy {
+	struct vtd_guest g;
+	uint64_t root, leaf;
+	unsigned turn;
+};
+
+static inline void legacy_start(struct legacy *l, uint64_t cap, uint64_t ecap)
+{
+	memset(l, 0, sizeof(*l));
+	g_create(&l->g, cap, ecap, 0);
+	g_start_legacy(&l->g, G_RID, G_DID, &l->root);
+	g_map(&l->g, l->root, G_IOVA, G_DATA, 12, 3);
+	l->leaf = g_leaf_at(&l->g, l->root, G_IOVA, 12);
+}
+
+/* Scalable mode with everything, one device, its tables empty. */
+struct scalable {
+	struct vtd_guest g;
+	uint64_t first, second;
+};
+
+static inline void scalable_start(struct scalable *s)
+{
+	memset(s, 0, sizeof(*s));
+	g_create(&s->g, G_CAP_ALL, G_ECAP_ALL, 0);
+	s->first = g_table(&s->g);
+	s->second = g_table(&s->g);
+	g_scalable_context(&s->g, G_RID, 0);
+	g_start_scalable(&s->g);
+}
+
+static inline uint64_t scalable_dma(struct scalable *s, uint32_t pasid, uint64_t iova)
+{
+	return g_request(&s->g, G_RID, pasid, iova, SNEST_READ, NULL);
 }
 
 #endif
