@@ -240,6 +240,47 @@ void *sn_pool_alloc(struct sn_pool *pool, unsigned lg2, int *error)
 	return ptr;
 }
 
+struct sn_page *sn_pool_alloc_chain(struct sn_pool *pool, unsigned lg2, uint64_t count, int *error)
+{
+	uint64_t used, left = count, size = count << lg2;
+	struct sn_page *chain = NULL;
+	int ret = -ENOMEM;
+
+	assert(lg2 >= UNIT_LG2 && lg2 <= SN_POOL_MAX_LG2);
+	pthread_mutex_lock(&pool->lock);
+	used = __atomic_load_n(&pool->bytes_used, __ATOMIC_RELAXED);
+	if (pool->bytes_max && (count > UINT64_MAX >> lg2 || used > pool->bytes_max ||
+				pool->bytes_max - used < size)) {
+		ret = -ENOSPC;
+	} else {
+		/* Without a budget an absurd count ends where memory does. */
+		for (; left; left--) {
+			struct sn_page *page = take(pool, lg2);
+
+			if (!page)
+				break;
+			clear(page, lg2);
+			page->next = chain;
+			chain = page;
+		}
+	}
+	if (left) {
+		while (chain) {
+			struct sn_page *page = chain;
+
+			chain = page->next;
+			SN_POISON(sn_pool_ptr(page), (size_t)1 << lg2);
+			put(pool, page, lg2);
+		}
+	} else {
+		__atomic_fetch_add(&pool->bytes_used, size, __ATOMIC_RELAXED);
+	}
+	pthread_mutex_unlock(&pool->lock);
+	if (!chain && error)
+		*error = ret;
+	return chain;
+}
+
 void sn_pool_free(struct sn_pool *pool, void *ptr, unsigned lg2)
 {
 	check_zero(ptr, lg2);

@@ -72,6 +72,12 @@ void sn_pool_fini(struct sn_pool *pool);
  */
 void *sn_pool_alloc(struct sn_pool *pool, unsigned lg2, int *error);
 
+/*
+ * `count` zeroed pages of 2^lg2 bytes, lg2 >= 12, in one locked step, chained
+ * through sn_page.next; all or none. Errors as sn_pool_alloc.
+ */
+struct sn_page *sn_pool_alloc_chain(struct sn_pool *pool, unsigned lg2, uint64_t count, int *error);
+
 /* Takes back a page that is all zero and that nobody can reach. */
 void sn_pool_free(struct sn_pool *pool, void *ptr, unsigned lg2);
 

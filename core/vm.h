@@ -36,7 +36,8 @@ struct snest_vm {
 
 /*
  * Memory as the hook gives it: aligned, not cleared, not counted. For core/
- * itself; everybody else uses sn_vm_alloc or the pool.
+ * itself and for root tables larger than the pool's pages; everybody else uses
+ * sn_vm_alloc or the pool.
  */
 void *sn_vm_memory_alloc(struct snest_vm *vm, size_t size, size_t align);
 void sn_vm_memory_free(struct snest_vm *vm, void *ptr, size_t size);

@@ -196,6 +196,36 @@ static void budget(void **state)
 	unmake(f);
 }
 
+/* A chain is all or nothing, and counts as its pages do. */
+static void chain_from_the_pool(void **state)
+{
+	struct fixture *f = make(6 * 4096);
+	struct sn_page *chain, *more;
+	int error = 0;
+	unsigned n = 0;
+
+	(void)state;
+	assert_null(sn_pool_alloc_chain(f->pool, 12, 7, &error));
+	assert_int_equal(error, -ENOSPC);
+	assert_null(sn_pool_alloc_chain(f->pool, 12, UINT64_MAX, &error));
+	assert_int_equal(error, -ENOSPC);
+	chain = sn_pool_alloc_chain(f->pool, 12, 6, &error);
+	for (struct sn_page *page = chain; page; page = page->next) {
+		const uint64_t *word = sn_pool_ptr(page);
+
+		for (unsigned i = 0; i < 512; i++)
+			assert_int_equal(word[i], 0);
+		n++;
+	}
+	assert_int_equal(n, 6);
+	assert_null(sn_pool_alloc(f->pool, 12, &error));
+	sn_pool_free_chain(f->pool, chain);
+	more = sn_pool_alloc_chain(f->pool, 12, 6, &error);
+	assert_non_null(more);
+	sn_pool_free_chain(f->pool, more);
+	unmake(f);
+}
+
 static void sizes_of_others(void **state)
 {
 	static const unsigned bad[] = {0, 10, 17, 20, 64, UINT32_MAX};
@@ -332,6 +362,7 @@ int main(void)
 		cmocka_unit_test(budget),
 		cmocka_unit_test(sizes_of_others),
 		cmocka_unit_test(chain),
+		cmocka_unit_test(chain_from_the_pool),
 		cmocka_unit_test(every_allocation_fails),
 		cmocka_unit_test(threads),
 	};

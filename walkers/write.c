@@ -41,9 +41,35 @@ static void reserve_drop(struct snest_table *table, unsigned lg2)
 	}
 }
 
+/* From the pool, in one locked step. */
+static int reserve_pooled(struct snest_table *table, unsigned half, uint64_t count)
+{
+	unsigned lg2 = table->page_lg2[half];
+	int error = 0, ret = 0;
+	struct sn_page *chain = sn_pool_alloc_chain(&table->vm->pool, lg2, count, &error);
+
+	if (!chain)
+		return error;
+	table->bytes += count << lg2;
+	for (; chain; chain = chain->next) {
+		void **page = sn_pool_ptr(chain);
+
+		if (sn_table_addr(table, page) & ~table->table_mask[half])
+			ret = -ENOMEM;
+		*page = table->reserve;
+		table->reserve = page;
+	}
+	if (ret)
+		reserve_drop(table, lg2);
+	return ret;
+}
+
 int sn_table_reserve(struct snest_table *table, unsigned half, uint64_t count)
 {
 	unsigned lg2 = table->page_lg2[half];
+
+	if (table->pooled)
+		return count ? reserve_pooled(table, half, count) : 0;
 
 	for (; count; count--) {
 		int error = -ENOMEM;

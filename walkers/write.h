@@ -14,7 +14,8 @@
  * Rule 3: a table without used entries is unlinked at once. It goes back when
  *         its readers have gone, and is zero by then.
  * Rule 4: an accessed or dirty flag that hardware sets while a leaf is cut is
- *         kept; while leaves are merged, the large leaf counts as dirty.
+ *         kept. Where that cannot be told (leaves that are merged, a leaf of
+ *         several equal entries that is cut), the new leaves count as dirty.
  *
  * The functions here are for the owner of the table: shadow/ and table.c.
  */
@@ -47,7 +48,7 @@ struct sn_edit {
 	bool whole;
 	uint64_t need;                  /* dry: pages */
 	uint64_t bytes;                 /* removed */
-	struct sn_piece piece;          /* map: what to map */
+	const struct sn_piece *piece;   /* map: what to map */
 	uint64_t span_first, span_last; /* the interval of valid inputs that it lies in */
 };
 

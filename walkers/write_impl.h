@@ -54,8 +54,8 @@ static void F(overwrite)(struct sn_edit *x, unsigned level, void *table, uint64_
 		struct sn_entry e;
 
 		(void)F(make_leaf)(x->pt, x->half, level, lg2,
-		                   addr + ((k << shift) & ~sn_mask(lg2)), x->piece.rights,
-		                   x->piece.attr, &raw);
+		                   addr + ((k << shift) & ~sn_mask(lg2)), x->piece->rights,
+		                   x->piece->attr, &raw);
 		F(put)(x->pt, table, i + k, raw);
 		if (!before) {
 			F(count)(x, level, table, 1);
@@ -77,8 +77,8 @@ static int F(map_table)(struct sn_edit *x, unsigned level, void *table, uint64_t
 	if (!x->dry && x->replace)
 		F(detach)(x, level, table, first, last);
 	for (uint64_t in = first;; in = end + 1) {
-		uint64_t addr = x->piece.addr + (in - x->piece.first), n;
-		unsigned lg2 = F(pick)(x, level, x->piece.sizes, in, last, addr, &n);
+		uint64_t addr = x->piece->addr + (in - x->piece->first), n;
+		unsigned lg2 = F(pick)(x, level, x->piece->sizes, in, last, addr, &n);
 		struct sn_slot s = {.table = table, .level = level};
 		struct sn_entry e;
 		int ret;
@@ -89,15 +89,15 @@ static int F(map_table)(struct sn_edit *x, unsigned level, void *table, uint64_t
 
 			end = in + (n << lg2) - 1;
 			if (x->dry) {
-				if (F(make_leaf)(x->pt, x->half, level, lg2, addr, x->piece.rights,
-				                 x->piece.attr, &s.raw))
+				if (F(make_leaf)(x->pt, x->half, level, lg2, addr, x->piece->rights,
+				                 x->piece->attr, &s.raw))
 					return -EINVAL;
 				if (!x->replace && F(any)(table, s.index, slots))
 					return -EEXIST;
 			} else if (x->replace) {
 				F(overwrite)(x, level, table, in, lg2, n, addr);
 			} else {
-				F(put_leaves)(x, level, table, &x->piece, in, lg2, n);
+				F(put_leaves)(x, level, table, x->piece, in, lg2, n);
 				F(count)(x, level, table, slots);
 			}
 		} else {
@@ -112,7 +112,7 @@ static int F(map_table)(struct sn_edit *x, unsigned level, void *table, uint64_t
 			} else if (s.raw && !x->replace) {
 				return -EEXIST;
 			} else {
-				F(lower)(x, &s, in, end, &x->piece);
+				F(lower)(x, &s, in, end, x->piece);
 			}
 		}
 		if (end == last)
@@ -137,7 +137,7 @@ static inline void F(keep)(const struct sn_edit *x, void *table, uint64_t in)
 /* Whether leaves of the piece can be made at all: first and last of the smallest size. */
 static bool F(makes)(const struct sn_edit *x)
 {
-	const struct sn_piece *p = &x->piece;
+	const struct sn_piece *p = x->piece;
 	uint64_t size, raw;
 	unsigned level = 0, lg2;
 
@@ -154,23 +154,14 @@ static bool F(makes)(const struct sn_edit *x)
 	                     p->rights, p->attr, &raw);
 }
 
-/*
- * Maps a piece in the leaf table used last. Of the edit, only what entries and
- * leaves need is filled, and the piece is not copied: this is the way of every
- * small mapping.
- */
+/* Maps a piece in the leaf table used last: the way of every small mapping. */
 static inline int F(map_at_hand)(struct snest_table *t, const struct sn_piece *p, uint64_t sizes)
 {
-	struct sn_edit x;
-	unsigned shift, lg2 = (unsigned)__builtin_ctzll(sizes);
-	uint64_t n, i, raw, bytes = p->last - p->first;
+	struct sn_edit x = {.t = t, .pt = &t->pt, .half = t->leaf_half};
+	unsigned shift = F(shift)(x.pt, x.half, 0), lg2 = (unsigned)__builtin_ctzll(sizes);
+	uint64_t raw, i = F(index)(&x, 0, p->first);
+	uint64_t bytes = p->last - p->first, n = (bytes >> shift) + 1;
 
-	x.t = t;
-	x.pt = &t->pt;
-	x.half = t->leaf_half;
-	shift = F(shift)(x.pt, x.half, 0);
-	n = (bytes >> shift) + 1;
-	i = F(index)(&x, 0, p->first);
 	if (((p->first | p->addr | (p->last + 1)) & sn_mask(lg2)) || p->addr + bytes < p->addr ||
 	    F(make_leaf)(x.pt, x.half, 0, lg2, p->addr, p->rights, p->attr, &raw) ||
 	    F(make_leaf)(x.pt, x.half, 0, lg2, p->addr + (bytes - sn_mask(lg2)), p->rights, p->attr,
@@ -193,7 +184,7 @@ static inline int F(map_at_hand)(struct snest_table *t, const struct sn_piece *p
 /* Maps x->piece, less than a leaf table, where no leaf table is at hand. */
 static int F(map_near)(struct sn_edit *x, uint64_t sizes)
 {
-	const struct sn_piece *p = &x->piece;
+	const struct sn_piece *p = x->piece;
 	struct sn_slot s = F(find)(x, p->first);
 	struct sn_piece part = *p;
 	void *leaf, *table;
@@ -225,35 +216,36 @@ static int F(map_near)(struct sn_edit *x, uint64_t sizes)
 
 static int F(map_anywhere)(struct snest_table *t, const struct sn_piece *piece, bool replace)
 {
-	struct sn_edit x = {.t = t, .pt = &t->pt, .replace = replace, .piece = *piece};
+	struct sn_piece p = *piece;
+	struct sn_edit x = {.t = t, .pt = &t->pt, .replace = replace, .piece = &p};
 	unsigned width, top;
 	struct sn_slot s;
 	uint64_t small;
 	int ret;
 
-	if (!F(locate)(&x, piece->first, piece->last))
+	if (!F(locate)(&x, p.first, p.last))
 		return -EINVAL;
-	x.piece.sizes &= t->sizes[x.half];
+	p.sizes &= t->sizes[x.half];
 	if (!F(makes)(&x))
 		return -EINVAL;
 	width = F(shift)(x.pt, x.half, 0) + F(index_bits)(x.pt, x.half, 0);
-	small = x.piece.sizes & F(leaf_sizes)(x.pt, x.half, 0);
-	if (!replace && small && !((piece->first ^ piece->last) & ~sn_mask(width)) &&
-	    piece->last - piece->first < sn_mask(width))
+	small = p.sizes & F(leaf_sizes)(x.pt, x.half, 0);
+	if (!replace && small && !((p.first ^ p.last) & ~sn_mask(width)) &&
+	    p.last - p.first < sn_mask(width))
 		return F(map_near)(&x, small);
 	top = x.pt->top[x.half];
 	x.dry = true;
-	ret = F(map_table)(&x, top, t->root[x.half], piece->first, piece->last);
+	ret = F(map_table)(&x, top, t->root[x.half], p.first, p.last);
 	if (!ret)
 		ret = sn_table_reserve(t, x.half, x.need);
 	if (ret)
 		return ret;
 	x.dry = false;
-	(void)F(map_table)(&x, top, t->root[x.half], piece->first, piece->last);
+	(void)F(map_table)(&x, top, t->root[x.half], p.first, p.last);
 	sn_table_settle(t);
-	s = F(find)(&x, piece->last);
+	s = F(find)(&x, p.last);
 	if (s.level == 0)
-		F(keep)(&x, s.table, piece->last);
+		F(keep)(&x, s.table, p.last);
 	return 0;
 }
 

@@ -139,9 +139,9 @@ static inline bool F(unused)(const struct sn_edit *x, unsigned level, const void
 
 	if (x->t->pooled)
 		return sn_pool_page(table)->used == 0;
-	/* Neighbours first: what is used is rarely alone. */
+	/* From there outwards, to both sides: what is used is rarely far from its like. */
 	for (uint64_t k = 0; k < n; k++) {
-		uint64_t i = (*witness - 1 + k) & (n - 1);
+		uint64_t i = (k & 1 ? *witness + (k + 1) / 2 : *witness - k / 2) & (n - 1);
 
 		if (F(get)(x->pt, table, i)) {
 			*witness = i;

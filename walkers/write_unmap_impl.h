@@ -237,13 +237,8 @@ static void F(drop_leaf)(struct snest_table *t, uint64_t in)
 static inline int F(unmap_at_hand)(struct snest_table *t, uint64_t first, uint64_t last, bool whole,
                                    uint64_t *bytes)
 {
-	struct sn_edit x;
+	struct sn_edit x = {.t = t, .pt = &t->pt, .half = t->leaf_half, .whole = whole};
 
-	x.t = t;
-	x.pt = &t->pt;
-	x.half = t->leaf_half;
-	x.whole = whole;
-	x.bytes = 0;
 	if (F(misaligned)(&x, first, last))
 		return -EINVAL;
 	F(unmap_leaves)(&x, t->leaf, first, last);
