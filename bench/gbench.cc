@@ -185,6 +185,8 @@ static void RunGroup(const gb_group &group, Collector *collector)
 			bench->Threads((int)member->threads);
 		if (member->flags & GB_REAL_TIME)
 			bench->UseRealTime();
+		if (member->flags & GB_MANUAL)
+			bench->UseManualTime();
 	}
 	collector->latest.clear();
 	benchmark::RunSpecifiedBenchmarks(collector);
@@ -195,7 +197,7 @@ static void RunGroup(const gb_group &group, Collector *collector)
 
 		for (const auto &runs : collector->latest) {
 			if (!runs.empty() && runs[0].run_name.function_name == name)
-				result = Summary(runs, group.members[i].flags & GB_REAL_TIME);
+				result = Summary(runs, group.members[i].flags);
 		}
 		results.push_back(result);
 	}
@@ -246,6 +248,11 @@ void gb_pause(struct gb_run *run)
 void gb_resume(struct gb_run *run)
 {
 	run->state.ResumeTiming();
+}
+
+void gb_manual(struct gb_run *run, uint64_t ns)
+{
+	run->state.SetIterationTime((double)ns * 1e-9);
 }
 
 unsigned gb_thread(const struct gb_run *run)

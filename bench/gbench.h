@@ -30,6 +30,8 @@ enum gb_role {
 
 /* Judged by the time on the wall, not by the thread's: where it sleeps, or others work for it. */
 #define GB_REAL_TIME 0x1u
+/* The member times itself and says so with gb_manual: parts shorter than a pause. */
+#define GB_MANUAL 0x2u
 
 struct gb_member {
 	const char *name;
@@ -74,6 +76,8 @@ bool gb_next(struct gb_run *run, uint64_t n);
 /* Around work between operations that is not part of them. Costs about a microsecond. */
 void gb_pause(struct gb_run *run);
 void gb_resume(struct gb_run *run);
+/* GB_MANUAL: the operations since gb_next took so long. */
+void gb_manual(struct gb_run *run, uint64_t ns);
 /* 0 .. threads - 1 */
 unsigned gb_thread(const struct gb_run *run);
 /* A figure beside the time, in the results. */

@@ -79,6 +79,7 @@ int main(int argc, char **argv)
 	snest_thread_register();
 	suite = gb_create(&options);
 	lookup_add(suite);
+	sync_add(suite);
 	failed = gb_finish(suite);
 	snest_thread_unregister();
 	return failed != 0;

@@ -161,14 +161,18 @@ static void map_all(struct guest *g)
 	}
 }
 
-void guest_remap(struct guest *g, uint64_t leaf, uint64_t frame)
+uint64_t *guest_entry(const struct guest *g, uint64_t leaf)
 {
-	uint64_t iova = guest_iova(g, leaf), mask = ((uint64_t)1 << g->shape.lg2) - 1;
+	uint64_t iova = guest_iova(g, leaf), table = snest_table_stage(g->table)->root;
 
-	g->frame[leaf] = (uint32_t)frame;
-	must(snest_table_map(g->table, iova, iova + mask, guest_gpa(g, leaf), RW, FLAGS_RW,
-	                     SNEST_TABLE_PAGE(g->shape.lg2) | SNEST_TABLE_REPLACE),
-	     "remap");
+	for (unsigned shift = 39;; shift -= 9) {
+		uint64_t *entry = (uint64_t *)(uintptr_t)(g->ram.base + (table & ~(PAGE - 1))) +
+		                  (iova >> shift & 511);
+
+		if (shift == g->shape.lg2)
+			return entry;
+		table = *entry;
+	}
 }
 
 /* ---- Space ------------------------------------------------------------------------ */

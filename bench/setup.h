@@ -102,10 +102,10 @@ static inline uint64_t guest_host(const struct guest *g, uint64_t leaf)
 	return (uint64_t)(uintptr_t)g->ram.base + guest_gpa(g, leaf);
 }
 
-/* The guest points a leaf at another frame, as its driver would. */
-void guest_remap(struct guest *g, uint64_t leaf, uint64_t frame);
+/* Where the entry of a leaf is (VT-d second stage); stores to it are the guest's. */
+uint64_t *guest_entry(const struct guest *g, uint64_t leaf);
 
-/* Table pages that the guest's RAM gave away so far, and where the guest's table lies. */
+/* A stage of a format, of its usual shape and without a root. */
 struct snest_stage guest_stage(unsigned format);
 
 #endif

@@ -126,7 +126,8 @@ int snest_device_bind(struct snest_device *device, uint32_t pasid, struct snest_
 {
 	struct snest_space **at, *old;
 
-	if (pasid != SNEST_NO_PASID && pasid >> SN_PASID_BITS)
+	if ((pasid != SNEST_NO_PASID && pasid >> SN_PASID_BITS) ||
+	    (space && space->vm != device->vm))
 		return -EINVAL;
 	pthread_mutex_lock(&device->lock);
 	at = place(device, pasid, space != NULL);

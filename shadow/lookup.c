@@ -18,21 +18,104 @@
 /* How often a binding may vanish under a request before it is refused. */
 #define RESOLVE_TRIES 8u
 
-static inline bool hit(struct snest_space *space, uint64_t iova, uint32_t access,
-                       struct snest_translation *t)
+/* Of an entry above level 0: does it point to a lower table? */
+static inline bool leads_on(uint64_t entry)
 {
-	uint32_t need = access & SNEST_RIGHTS;
-	unsigned shift;
-	uint64_t entry = sn_tree_find(sn_space_tree(space, access), iova, &shift);
-	uint64_t offset;
+	return ((uint32_t)entry & (SN_SH_PS | SNEST_READ)) == SNEST_READ;
+}
 
-	if (__builtin_expect((entry & need) != need || !(entry & SN_SH_RIGHTS), 0))
-		return false;
-	offset = iova & sn_mask(shift);
+/* A table entry has nothing above its address, which makes this a shorter mask. */
+static inline const uint64_t *lower_table(uint64_t entry)
+{
+	return (const uint64_t *)(uintptr_t)(entry & ~0xfffull);
+}
+
+/*
+ * The entry above level 0 that leads to iova's lowest table, or the leaf or
+ * nothing that is found before; 0 also where only sn_tree_find can tell. The
+ * levels are written out: which one the root has is a branch that always goes
+ * the same way, and all shifts behind it are constants.
+ */
+static inline __attribute__((always_inline)) uint64_t upper(const struct sn_tree *tree,
+                                                            uint64_t iova, unsigned *shift)
+{
+	uint64_t root = sn_sh_load(&tree->root), entry;
+	uint64_t index = iova >> (root & SN_SH_ROOT_SHIFT & 63);
+
+	*shift = SN_SH_SHIFT0;
+	if (__builtin_expect(index >= SN_SH_SLOTS, 0))
+		return 0;
+	entry = sn_sh_load(&lower_table(root)[index]);
+	switch (root & SN_SH_ROOT_SHIFT) {
+	case 48:
+		*shift = 48;
+		if (!leads_on(entry))
+			return entry;
+		entry = sn_sh_load(&lower_table(entry)[sn_sh_index(iova, 39)]);
+		/* fallthrough */
+	case 39:
+		*shift = 39;
+		if (!leads_on(entry))
+			return entry;
+		entry = sn_sh_load(&lower_table(entry)[sn_sh_index(iova, 30)]);
+		/* fallthrough */
+	case 30:
+		*shift = 30;
+		if (!leads_on(entry))
+			return entry;
+		entry = sn_sh_load(&lower_table(entry)[sn_sh_index(iova, 21)]);
+		/* fallthrough */
+	case 21:
+		*shift = 21;
+		return entry;
+	case 12:
+		return (root & ~SN_SH_ROOT_SHIFT) | SN_SH_TABLE;
+	default:
+		/* IOVAs of more than 57 bits, and the empty tree: the slow way. */
+		return 0;
+	}
+}
+
+/*
+ * The usual request: without privilege, for at least one right. With a right
+ * asked for, an entry that has it is a leaf that a lookup may use.
+ */
+static inline bool usual(uint32_t access)
+{
+	return __builtin_expect(access - 1u < SNEST_RIGHTS, 1);
+}
+
+/* What a leaf says of iova. */
+static inline void fill_in(struct snest_translation *t, uint64_t entry, uint64_t iova,
+                           unsigned shift)
+{
+	uint64_t offset = iova & (((uint64_t)1 << shift) - 1);
+
 	t->host = (entry & SN_SH_ADDR) + offset;
-	t->length = sn_mask(shift) - offset + 1;
+	t->length = ((uint64_t)1 << shift) - offset;
 	t->rights = entry & SN_SH_RIGHTS;
 	t->outcome = SNEST_WALK_HOST;
+}
+
+static inline __attribute__((always_inline)) bool hit(const struct sn_tree *tree, uint64_t iova,
+                                                      uint32_t access, struct snest_translation *t)
+{
+	unsigned shift;
+	uint64_t entry = upper(tree, iova, &shift);
+
+	if (leads_on(entry)) {
+		entry = sn_sh_load(&lower_table(entry)[sn_sh_index(iova, SN_SH_SHIFT0)]);
+		shift = SN_SH_SHIFT0;
+	}
+	if (__builtin_expect(access & ~(uint32_t)entry, 0))
+		return false;
+	/* Said three times, so that the first two are made of constants. */
+	if (__builtin_expect(shift == SN_SH_SHIFT0, 1))
+		fill_in(t, entry, iova, SN_SH_SHIFT0);
+	else if (__builtin_expect(shift == 21, 1))
+		fill_in(t, entry, iova, 21);
+	else
+		fill_in(t, entry, iova, shift);
 	return true;
 }
 
@@ -54,12 +137,29 @@ static __attribute__((noinline)) int miss(struct snest_space *space, uint64_t io
 	return 0;
 }
 
-static inline int translate(struct snest_space *space, uint64_t iova, uint32_t access,
-                            struct snest_translation *t, struct snest_fault *fault)
+/* Any request: with privilege, for no right at all, or one that the shadow could not answer. */
+static __attribute__((noinline)) int translate_slow(struct snest_space *space, uint64_t iova,
+                                                    uint32_t access, struct snest_translation *t,
+                                                    struct snest_fault *fault)
 {
-	return __builtin_expect(hit(space, iova, access, t), 1)
-	               ? 0
-	               : miss(space, iova, access, t, fault);
+	uint32_t need = access & SNEST_RIGHTS;
+	unsigned shift;
+	uint64_t entry = sn_tree_find(sn_space_tree(space, access), iova, &shift);
+
+	if ((entry & need) != need || !(entry & SN_SH_RIGHTS) || shift > 63)
+		return miss(space, iova, access, t, fault);
+	fill_in(t, entry, iova, shift);
+	return 0;
+}
+
+static inline __attribute__((always_inline)) int translate(struct snest_space *space, uint64_t iova,
+                                                           uint32_t access,
+                                                           struct snest_translation *t,
+                                                           struct snest_fault *fault)
+{
+	if (usual(access) && __builtin_expect(hit(&space->tree[0], iova, access, t), 1))
+		return 0;
+	return translate_slow(space, iova, access, t, fault);
 }
 
 /* The space of a request that is bound to none: the front end finds it, or refuses. */
@@ -91,10 +191,9 @@ resolve(struct snest_device *device, uint32_t pasid, uint64_t iova, uint32_t acc
 	return NULL;
 }
 
-static inline struct snest_space *device_space(struct snest_device *device, uint32_t pasid,
-                                               uint64_t iova, uint32_t access,
-                                               struct snest_translation *t,
-                                               struct snest_fault *fault)
+struct snest_space *sn_device_lookup_space(struct snest_device *device, uint32_t pasid,
+                                           uint64_t iova, uint32_t access,
+                                           struct snest_translation *t, struct snest_fault *fault)
 {
 	struct snest_space *space = sn_device_space(device, pasid);
 
@@ -103,107 +202,104 @@ static inline struct snest_space *device_space(struct snest_device *device, uint
 	               : resolve(device, pasid, iova, access, t, fault);
 }
 
-struct snest_space *sn_device_lookup_space(struct snest_device *device, uint32_t pasid,
-                                           uint64_t iova, uint32_t access,
-                                           struct snest_translation *t, struct snest_fault *fault)
-{
-	return device_space(device, pasid, iova, access, t, fault);
-}
-
 int snest_space_translate(struct snest_space *space, uint64_t iova, uint32_t access,
                           struct snest_translation *translation, struct snest_fault *fault)
 {
 	return translate(space, iova, access, translation, fault);
 }
 
+/* Out of line, so that the way of a hit keeps nothing across a call. */
+static __attribute__((noinline)) int translate_unbound(struct snest_device *device, uint32_t pasid,
+                                                       uint64_t iova, uint32_t access,
+                                                       struct snest_translation *t,
+                                                       struct snest_fault *fault)
+{
+	struct snest_space *space = resolve(device, pasid, iova, access, t, fault);
+
+	return space ? translate_slow(space, iova, access, t, fault) : -EACCES;
+}
+
 int snest_translate_pasid(struct snest_device *device, uint32_t pasid, uint64_t iova,
                           uint32_t access, struct snest_translation *translation,
                           struct snest_fault *fault)
 {
-	struct snest_space *space = device_space(device, pasid, iova, access, translation, fault);
+	struct snest_space *space = sn_device_space(device, pasid);
 
-	return space ? translate(space, iova, access, translation, fault) : -EACCES;
+	if (__builtin_expect(!space, 0))
+		return translate_unbound(device, pasid, iova, access, translation, fault);
+	return translate(space, iova, access, translation, fault);
 }
 
 int snest_translate(struct snest_device *device, uint64_t iova, uint32_t access,
                     struct snest_translation *translation, struct snest_fault *fault)
 {
-	return snest_translate_pasid(device, SNEST_NO_PASID, iova, access, translation, fault);
+	struct snest_space *space = sn_deref(&device->space);
+
+	if (__builtin_expect(!space, 0))
+		return translate_unbound(device, SNEST_NO_PASID, iova, access, translation, fault);
+	return translate(space, iova, access, translation, fault);
 }
 
 /* ---- Batches --------------------------------------------------------------- */
 
 /*
- * One level for all, then the next: the loads of a batch overlap in the memory
- * system instead of waiting for each other.
+ * First where each leaf is, then what it says: the loads of the leaves, which
+ * are what misses the caches, overlap instead of waiting for each other. Each
+ * entry is loaded once; one that was found above level 0 is kept in `large`.
  */
-static void find_batch(const struct sn_tree *tree, const uint64_t *iovas, size_t n,
-                       uint64_t *entries, unsigned *shifts)
+static inline size_t translate_some(struct snest_space *space, const uint64_t *iovas, size_t n,
+                                    uint32_t access, struct snest_translation *t)
 {
-	uint64_t root = sn_sh_load(&tree->root);
-	unsigned top = root & SN_SH_ROOT_SHIFT;
 	const uint64_t *slot[BATCH];
-	unsigned active = 0;
+	uint64_t large[BATCH];
+	uint8_t shift[BATCH];
+	size_t good = 0;
 
 	for (size_t i = 0; i < n; i++) {
-		shifts[i] = top;
-		slot[i] = &sn_sh_table(root)[sn_sh_index(iovas[i], top)];
-		if (iovas[i] >> top >= SN_SH_SLOTS) {
-			slot[i] = sn_tree_nothing;
-			shifts[i] = SN_SH_SHIFT0;
-		}
-		active |= 1u << i;
-	}
-	while (active) {
-		for (unsigned left = active; left; left &= left - 1) {
-			unsigned i = (unsigned)__builtin_ctz(left);
-			uint64_t entry = sn_sh_load(slot[i]);
+		unsigned at;
 
-			entries[i] = entry;
-			if (shifts[i] == SN_SH_SHIFT0 ||
-			    (entry & (SN_SH_PS | SNEST_READ)) != SNEST_READ) {
-				active &= ~(1u << i);
-				continue;
-			}
-			shifts[i] -= SN_SH_BITS;
-			slot[i] = &sn_sh_table(entry)[sn_sh_index(iovas[i], shifts[i])];
+		large[i] = upper(&space->tree[0], iovas[i], &at);
+		slot[i] = &large[i];
+		shift[i] = (uint8_t)at;
+		if (__builtin_expect(leads_on(large[i]), 1)) {
+			slot[i] = &lower_table(large[i])[sn_sh_index(iovas[i], SN_SH_SHIFT0)];
+			shift[i] = SN_SH_SHIFT0;
 			__builtin_prefetch(slot[i]);
 		}
 	}
+	for (size_t i = 0; i < n; i++) {
+		uint64_t entry = sn_sh_load(slot[i]);
+
+		if (__builtin_expect(access & ~(uint32_t)entry, 0)) {
+			good += !translate_slow(space, iovas[i], access, &t[i], NULL);
+			continue;
+		}
+		fill_in(&t[i], entry, iovas[i], shift[i]);
+		good++;
+	}
+	return good;
 }
 
 size_t snest_translate_batch(struct snest_device *device, const uint64_t *iovas, size_t count,
                              uint32_t access, struct snest_translation *translations)
 {
-	uint32_t need = access & SNEST_RIGHTS;
 	size_t good = 0;
 
 	for (size_t at = 0; at < count; at += BATCH) {
 		size_t n = count - at < BATCH ? count - at : BATCH;
 		struct snest_translation *t = translations + at;
-		uint64_t entries[BATCH];
-		unsigned shifts[BATCH];
-		struct snest_space *space = device_space(device, SNEST_NO_PASID, iovas[at], access,
-		                                         t, NULL);
+		struct snest_space *space = sn_device_lookup_space(device, SNEST_NO_PASID,
+		                                                   iovas[at], access, t, NULL);
 
-		if (!space) {
-			for (size_t i = 0; i < n; i++)
-				t[i] = (struct snest_translation){ .outcome = SNEST_WALK_FAULT };
+		if (space && usual(access)) {
+			good += translate_some(space, iovas + at, n, access, t);
 			continue;
 		}
-		find_batch(sn_space_tree(space, access), iovas + at, n, entries, shifts);
 		for (size_t i = 0; i < n; i++) {
-			uint64_t offset = iovas[at + i] & sn_mask(shifts[i]);
-
-			if ((entries[i] & need) != need || !(entries[i] & SN_SH_RIGHTS)) {
-				good += !miss(space, iovas[at + i], access, &t[i], NULL);
-				continue;
-			}
-			t[i].host = (entries[i] & SN_SH_ADDR) + offset;
-			t[i].length = sn_mask(shifts[i]) - offset + 1;
-			t[i].rights = entries[i] & SN_SH_RIGHTS;
-			t[i].outcome = SNEST_WALK_HOST;
-			good++;
+			if (space)
+				good += !translate_slow(space, iovas[at + i], access, &t[i], NULL);
+			else
+				t[i] = (struct snest_translation){ .outcome = SNEST_WALK_FAULT };
 		}
 	}
 	return good;
@@ -211,42 +307,93 @@ size_t snest_translate_batch(struct snest_device *device, const uint64_t *iovas,
 
 /* ---- Ranges ------------------------------------------------------------------ */
 
+/* A list of host ranges that grows; what is contiguous becomes one. */
+struct list {
+	struct snest_host_range *range;
+	size_t n, max;
+	uint64_t end; /* host address behind the last one */
+};
+
+/* False: the list is full. */
+static inline bool append(struct list *list, uint64_t host, uint64_t length)
+{
+	if (list->n && list->end == host) {
+		list->range[list->n - 1].length += length;
+	} else {
+		if (list->n == list->max)
+			return false;
+		list->range[list->n].host = host;
+		list->range[list->n].length = length;
+		list->n++;
+	}
+	list->end = host + length;
+	return true;
+}
+
+/*
+ * Whole pages from one lowest table, as many as there are hits; needs no other
+ * descent. Returns how many bytes.
+ */
+static inline uint64_t scatter_table(const struct snest_space *space, uint64_t iova,
+                                     uint64_t length, uint32_t access, struct list *list)
+{
+	unsigned shift, index = sn_sh_index(iova, SN_SH_SHIFT0);
+	uint64_t entry = upper(&space->tree[0], iova, &shift), covered = 0;
+	const uint64_t *table = lower_table(entry);
+
+	if (!leads_on(entry))
+		return 0;
+	for (; index < SN_SH_SLOTS && length - covered >= 4096; index++, covered += 4096) {
+		entry = sn_sh_load(&table[index]);
+		if ((access & ~(uint32_t)entry) || !append(list, entry & SN_SH_ADDR, 4096))
+			break;
+	}
+	return covered;
+}
+
+/* One translation, up to the end of its leaf. Returns how many bytes; 0: stop. */
+static uint64_t scatter_leaf(struct snest_space *space, uint64_t iova, uint64_t length,
+                             uint32_t access, struct list *list, struct snest_fault *fault)
+{
+	struct snest_translation t;
+
+	if (translate(space, iova, access, &t, fault))
+		return 0;
+	if (t.outcome != SNEST_WALK_HOST) {
+		if (fault) {
+			fault->reason = SNEST_FAULT_NO_HOST;
+			fault->stage = SNEST_NO_STAGE;
+			fault->iova = iova;
+			fault->input = t.host;
+		}
+		return 0;
+	}
+	if (length > t.length)
+		length = t.length;
+	return append(list, t.host, length) ? length : 0;
+}
+
 static size_t scatter(struct snest_space *space, uint64_t iova, uint64_t length, uint32_t access,
                       struct snest_host_range *ranges, size_t max, uint64_t *done,
                       struct snest_fault *fault)
 {
-	uint64_t covered = 0;
-	size_t n = 0;
+	struct list list = { .range = ranges, .max = max };
+	uint64_t covered = 0, more;
 
 	while (covered < length) {
-		struct snest_translation t;
-		uint64_t take;
-
-		if (translate(space, iova + covered, access, &t, fault))
+		more = 0;
+		if (!((iova + covered) & 4095) && usual(access))
+			more = scatter_table(space, iova + covered, length - covered, access,
+			                     &list);
+		if (!more)
+			more = scatter_leaf(space, iova + covered, length - covered, access, &list,
+			                    fault);
+		if (!more)
 			break;
-		if (t.outcome != SNEST_WALK_HOST) {
-			if (fault) {
-				fault->reason = SNEST_FAULT_NO_HOST;
-				fault->stage = SNEST_NO_STAGE;
-				fault->iova = iova + covered;
-				fault->input = t.host;
-			}
-			break;
-		}
-		take = t.length < length - covered ? t.length : length - covered;
-		if (n && ranges[n - 1].host + ranges[n - 1].length == t.host) {
-			ranges[n - 1].length += take;
-		} else {
-			if (n == max)
-				break;
-			ranges[n].host = t.host;
-			ranges[n].length = take;
-			n++;
-		}
-		covered += take;
+		covered += more;
 	}
 	*done = covered;
-	return n;
+	return list.n;
 }
 
 size_t snest_scatter(struct snest_device *device, uint64_t iova, uint64_t length, uint32_t access,
@@ -259,7 +406,7 @@ size_t snest_scatter(struct snest_device *device, uint64_t iova, uint64_t length
 	*done = 0;
 	if (fault)
 		memset(fault, 0, sizeof(*fault));
-	space = device_space(device, SNEST_NO_PASID, iova, access, &t, fault);
+	space = sn_device_lookup_space(device, SNEST_NO_PASID, iova, access, &t, fault);
 	if (!space)
 		return 0;
 	/* A range that runs past 2^64 is cut there: the bus has no addresses beyond. */
@@ -334,7 +481,7 @@ static int dma(struct snest_device *device, uint32_t pasid, uint64_t iova, void 
 		struct snest_translation t;
 		size_t n = 0;
 		struct snest_space *space =
-			device_space(device, pasid, iova + total, access, &t, fault);
+			sn_device_lookup_space(device, pasid, iova + total, access, &t, fault);
 
 		ret = space ? dma_piece(space, iova + total, (char *)buf + total, length - total,
 		                        access, &n, fault)

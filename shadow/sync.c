@@ -188,6 +188,8 @@ static void unmap_unit(struct sn_sync *s, uint64_t iova)
 
 	if (s->again_first > first)
 		s->again_first = first;
+	if (s->back > first)
+		s->back = first;
 	if (s->again_last < last)
 		s->again_last = last;
 	erase(s, first, last);
@@ -358,19 +360,38 @@ static void read_window(struct sn_sync *s, uint64_t last)
 	s->last = ret ? s->run[s->count - 1].last : last;
 }
 
+static void sync_window(struct sn_sync *s, uint64_t last)
+{
+	s->back = s->first;
+	read_window(s, last);
+	sn_tree_visit(s->tree, s->first, s->last, old_leaf, s);
+	sn_sync_flush(s);
+	for (unsigned i = 0; i < s->count; i++)
+		map_missing(s, &s->run[i]);
+}
+
 /* Makes first..last right, in as many windows as it takes. */
 static void sync_windows(struct sn_sync *s, uint64_t first, uint64_t last)
 {
 	s->first = first;
 	for (;;) {
-		read_window(s, last);
-		sn_tree_visit(s->tree, s->first, s->last, old_leaf, s);
-		sn_sync_flush(s);
-		for (unsigned i = 0; i < s->count; i++)
-			map_missing(s, &s->run[i]);
-		if (s->last == last)
+		uint64_t begun = s->first, done;
+
+		sync_window(s, last);
+		done = s->last;
+		/* A unit that began in an earlier window took something of that along. */
+		if (s->back < begun && begun > first) {
+			s->first = s->back > first ? s->back : first;
+			for (;;) {
+				sync_window(s, begun - 1);
+				if (s->last == begun - 1)
+					break;
+				s->first = s->last + 1;
+			}
+		}
+		if (done == last)
 			break;
-		s->first = s->last + 1;
+		s->first = done + 1;
 	}
 }
 

@@ -41,6 +41,7 @@ struct sn_sync {
 	unsigned at; /* first run that ends at or behind the leaf at hand */
 	/* What units that went had outside the range; mapped again behind it. */
 	uint64_t again_first, again_last;
+	uint64_t back; /* where the first unit begins that went in this window */
 	bool disturbed; /* the sink refused something, and the shadow was put back */
 };
 

@@ -109,7 +109,8 @@ static void look_scatter(struct run *run)
 		at += range[i].length;
 	}
 	assert_true(at - iova == done);
-	if (done < length && n < 8)
+	/* A range ends where addresses do. */
+	if (done < length && n < 8 && iova + done)
 		assert_int_not_equal(fault.reason, SNEST_FAULT_NONE);
 	snest_read_end();
 }

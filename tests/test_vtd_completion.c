@@ -27,7 +27,7 @@ static void wait_completes_only_after_readers_have_gone(void **state)
 	g_ring(&l.g);
 	/* Fetched, but a reader could still use the old page. */
 	assert_int_equal(g_read(&l.g, R_IQH, 8), l.g.tail);
-	nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL);
+	nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
 	assert_int_equal(g_status(&l.g, 1), 0);
 	snest_read_end();
 	g_poll_status(&l.g, 1, 0x1111);
@@ -176,7 +176,7 @@ static void pin_holds_a_wait(void **state)
 	g_put(&l.g, D_IOTLB(3, G_DID), G_IOVA);
 	g_put_wait(&l.g, 1, 1, 0);
 	g_ring(&l.g);
-	nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL);
+	nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
 	assert_int_equal(g_status(&l.g, 1), 0);
 	snest_unpin(&pin);
 	g_poll_status(&l.g, 1, 1);
@@ -235,7 +235,7 @@ static void two_vcpus_share_the_queue(void **state)
 	(void)state;
 	legacy_start(&l, G_CAP_CM, G_ECAP);
 	for (unsigned i = 0; i < 2; i++) {
-		s[i] = (struct submitter){ &l.g, &lock, i };
+		s[i] = (struct submitter){&l.g, &lock, i};
 		assert_int_equal(pthread_create(&thread[i], NULL, submit_many, &s[i]), 0);
 	}
 	snest_thread_offline();
@@ -288,7 +288,7 @@ static void *hammer(void *opaque)
 
 static void no_reader_uses_a_page_after_its_wait(void **state)
 {
-	struct hammer h = { .hits = 0 };
+	struct hammer h = {.hits = 0};
 	struct vtd_guest g;
 	uint64_t root, leaf[SLOTS];
 	pthread_t thread;
@@ -304,7 +304,7 @@ static void no_reader_uses_a_page_after_its_wait(void **state)
 	assert_int_equal(pthread_create(&thread, NULL, hammer, &h), 0);
 	while (!__atomic_load_n(&h.hits, __ATOMIC_RELAXED))
 		snest_thread_quiescent();
-		sched_yield();
+	sched_yield();
 	for (unsigned i = 1; i <= 500 && !__atomic_load_n(&h.stop, __ATOMIC_RELAXED); i++) {
 		unsigned slot = i % SLOTS;
 		uint64_t *entry = &g.image.words[leaf[slot] / 8];

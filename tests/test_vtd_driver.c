@@ -24,9 +24,14 @@
 #define ABSENT 0ull
 #define MAMV 18u
 
-static const uint32_t rids[DEVICES] = { 0x18, 0x1a, 0x100, 0x1f9 };
+static const uint32_t rids[DEVICES] = {0x18, 0x1a, 0x100, 0x1f9};
 
-enum mode { LEGACY, SECOND, FIRST, NESTED };
+enum mode {
+	LEGACY,
+	SECOND,
+	FIRST,
+	NESTED
+};
 
 struct config {
 	const char *name;
@@ -48,11 +53,11 @@ struct driver {
 	struct vtd_guest g;
 	const struct config *config;
 	bool cm;
-	uint64_t root[DOMAINS];  /* of the tables that map IOVAs */
-	uint64_t second;         /* NESTED: under all of them, one to one */
+	uint64_t root[DOMAINS]; /* of the tables that map IOVAs */
+	uint64_t second;        /* NESTED: under all of them, one to one */
 	struct page page[DOMAINS][PAGES];
-	int attached[DEVICES];   /* domain, -1: none */
-	unsigned deferred[DOMAINS]; /* unmaps not yet flushed */
+	int attached[DEVICES];                /* domain, -1: none */
+	unsigned deferred[DOMAINS];           /* unmaps not yet flushed */
 	uint64_t free_table[64], freeing[64]; /* table pages: free, and free after the next flush */
 	unsigned free_count, freeing_count;
 	uint32_t sequence;
@@ -147,9 +152,10 @@ static int apply(void *opaque, const struct snest_sink_op *ops, size_t count, si
 		for (uint64_t page = ops[i].first >> 12; page <= ops[i].last >> 12; page++) {
 			/* Every map is new, every unmap takes something away. */
 			assert_int_equal(!!d->sink[page], !ops[i].map);
-			d->sink[page] = ops[i].map ? (ops[i].host - G_HOST - ops[i].first +
-			                              page * 4096) | ops[i].rights
-			                           : 0;
+			d->sink[page] =
+				ops[i].map ? (ops[i].host - G_HOST - ops[i].first + page * 4096) |
+						     ops[i].rights
+					   : 0;
 		}
 	}
 	d->sink_ops += (unsigned)count;
@@ -166,8 +172,8 @@ static void check_sink(struct driver *d)
 		uint64_t want = domain < 0 ? 0 : d->page[domain][i].now;
 
 		if (d->sink[i] != want)
-			fail_msg("%s: page %x: the sink has %llx, tables say %llx", d->config->name, i,
-			         (unsigned long long)d->sink[i], (unsigned long long)want);
+			fail_msg("%s: page %x: the sink has %llx, tables say %llx", d->config->name,
+			         i, (unsigned long long)d->sink[i], (unsigned long long)want);
 	}
 }
 
@@ -460,7 +466,9 @@ static void do_replace(struct driver *d)
 static void write_config(struct driver *d, unsigned device, int domain)
 {
 	static const unsigned pgtt[] = {
-		[SECOND] = PGTT_SECOND, [FIRST] = PGTT_FIRST, [NESTED] = PGTT_NESTED,
+		[SECOND] = PGTT_SECOND,
+		[FIRST] = PGTT_FIRST,
+		[NESTED] = PGTT_NESTED,
 	};
 	uint32_t rid = rids[device];
 
@@ -561,7 +569,10 @@ static void start(struct driver *d, const struct config *config)
 	g_command(&d->g, TE, true);
 	if (config->mirror) {
 		struct snest_sink sink = {
-			.size = sizeof(sink), .flags = SNEST_SINK_CAN_SPLIT, .opaque = d, .apply = apply,
+			.size = sizeof(sink),
+			.flags = SNEST_SINK_CAN_SPLIT,
+			.opaque = d,
+			.apply = apply,
 		};
 
 		assert_int_equal(snest_vtd_mirror(d->g.vtd, rids[0], SNEST_NO_PASID, &sink), 0);
@@ -569,18 +580,18 @@ static void start(struct driver *d, const struct config *config)
 }
 
 static const struct config configs[] = {
-	{ "linux legacy cm", G_CAP_CM, G_ECAP_ATS, LEGACY, false, false, 0, true },
-	{ "linux legacy cm sync", G_CAP_CM, G_ECAP, LEGACY, false, false, SNEST_VTD_SYNC, false },
-	{ "linux legacy strict", G_CAP_LAZY, G_ECAP, LEGACY, false, false, SNEST_VTD_SYNC, false },
-	{ "linux legacy lazy", G_CAP_LAZY, G_ECAP, LEGACY, true, false, 0, false },
-	{ "linux scalable second stage cm", G_CAP_CM, G_ECAP_SS, SECOND, false, false, 0, true },
-	{ "linux scalable second stage lazy", G_CAP_LAZY, G_ECAP_SS, SECOND, true, false, 0, false },
-	{ "linux first stage", G_CAP_FS, G_ECAP_FS, FIRST, false, false, 0, false },
-	{ "linux first stage lazy", G_CAP_FS, G_ECAP_FS, FIRST, true, false, 0, false },
-	{ "linux first stage cm", G_CAP_ALL, G_ECAP_ALL, FIRST, false, false, SNEST_VTD_SYNC, false },
-	{ "linux nested", G_CAP_ALL, G_ECAP_ALL, NESTED, false, false, 0, false },
-	{ "freebsd cm", G_CAP_CM, G_ECAP, LEGACY, false, true, 0, true },
-	{ "freebsd", G_CAP_LAZY, G_ECAP, LEGACY, false, true, SNEST_VTD_SYNC, false },
+	{"linux legacy cm", G_CAP_CM, G_ECAP_ATS, LEGACY, false, false, 0, true},
+	{"linux legacy cm sync", G_CAP_CM, G_ECAP, LEGACY, false, false, SNEST_VTD_SYNC, false},
+	{"linux legacy strict", G_CAP_LAZY, G_ECAP, LEGACY, false, false, SNEST_VTD_SYNC, false},
+	{"linux legacy lazy", G_CAP_LAZY, G_ECAP, LEGACY, true, false, 0, false},
+	{"linux second stage cm", G_CAP_CM, G_ECAP_SS, SECOND, false, false, 0, true},
+	{"linux second stage lazy", G_CAP_LAZY, G_ECAP_SS, SECOND, true, false, 0, false},
+	{"linux first stage", G_CAP_FS, G_ECAP_FS, FIRST, false, false, 0, false},
+	{"linux first stage lazy", G_CAP_FS, G_ECAP_FS, FIRST, true, false, 0, false},
+	{"linux first stage cm", G_CAP_ALL, G_ECAP_ALL, FIRST, false, false, 0, false},
+	{"linux nested", G_CAP_ALL, G_ECAP_ALL, NESTED, false, false, 0, false},
+	{"freebsd cm", G_CAP_CM, G_ECAP, LEGACY, false, true, 0, true},
+	{"freebsd", G_CAP_LAZY, G_ECAP, LEGACY, false, true, SNEST_VTD_SYNC, false},
 };
 
 static void random_driver_is_served_right(void **state)

@@ -232,7 +232,13 @@ static void pasid_second_root_outside(struct guest *t)
 
 /* ---- All of them ------------------------------------------------------------------------ */
 
-enum mode { LEGACY, FIRST, SECOND, NESTED, PASS };
+enum mode {
+	LEGACY,
+	FIRST,
+	SECOND,
+	NESTED,
+	PASS
+};
 
 /* One to one, so that nested first-stage tables are where they are. */
 static void map_tables(struct guest *t)
@@ -252,7 +258,9 @@ static void start(struct guest *t, enum mode mode)
 		t->rtaddr = G_ROOT;
 	} else {
 		static const unsigned pgtt[] = {
-			[FIRST] = PGTT_FIRST, [SECOND] = PGTT_SECOND, [NESTED] = PGTT_NESTED,
+			[FIRST] = PGTT_FIRST,
+			[SECOND] = PGTT_SECOND,
+			[NESTED] = PGTT_NESTED,
 			[PASS] = PGTT_PASS,
 		};
 
@@ -301,70 +309,74 @@ static const struct {
 	uint32_t pasid;
 	uint64_t iova;
 	uint32_t access;
-	enum { NO_FPD, YES, OPEN } qualified; /* OPEN: the public sources do not say */
+	enum {
+		NO_FPD,
+		YES,
+		OPEN
+	} qualified; /* OPEN: the public sources do not say */
 } reasons[] = {
-	{ 0x01, LEGACY, no_root, NO, IOVA, R, NO_FPD },
-	{ 0x02, LEGACY, no_context, NO, IOVA, R, YES },
-	{ 0x03, LEGACY, context_aw, NO, IOVA, R, YES },
-	{ 0x03, LEGACY, context_tt, NO, IOVA, R, YES },
-	{ 0x03, LEGACY, second_root_outside, NO, IOVA, R, YES },
-	{ 0x04, LEGACY, none, NO, 1ull << 48, R, YES },
-	{ 0x05, LEGACY, second_read_only, NO, IOVA, W, YES },
-	{ 0x05, LEGACY, second_absent, NO, IOVA, W, YES },
-	{ 0x06, LEGACY, second_write_only, NO, IOVA, R, YES },
-	{ 0x06, LEGACY, second_absent, NO, IOVA, R, YES },
-	{ 0x06, LEGACY, none, NO, IOVA + 0x1000, R, YES },
+	{0x01, LEGACY, no_root, NO, IOVA, R, NO_FPD},
+	{0x02, LEGACY, no_context, NO, IOVA, R, YES},
+	{0x03, LEGACY, context_aw, NO, IOVA, R, YES},
+	{0x03, LEGACY, context_tt, NO, IOVA, R, YES},
+	{0x03, LEGACY, second_root_outside, NO, IOVA, R, YES},
+	{0x04, LEGACY, none, NO, 1ull << 48, R, YES},
+	{0x05, LEGACY, second_read_only, NO, IOVA, W, YES},
+	{0x05, LEGACY, second_absent, NO, IOVA, W, YES},
+	{0x06, LEGACY, second_write_only, NO, IOVA, R, YES},
+	{0x06, LEGACY, second_absent, NO, IOVA, R, YES},
+	{0x06, LEGACY, none, NO, IOVA + 0x1000, R, YES},
 	/* The permission comes before reserved bits. */
-	{ 0x06, LEGACY, second_reserved_and_absent, NO, IOVA, R, YES },
-	{ 0x07, LEGACY, second_table_outside, NO, IOVA, R, YES },
-	{ 0x08, LEGACY, root_outside, NO, IOVA, R, NO_FPD },
-	{ 0x09, LEGACY, context_outside, NO, IOVA, R, NO_FPD },
-	{ 0x0a, LEGACY, root_reserved, NO, IOVA, R, NO_FPD },
-	{ 0x0a, LEGACY, root_reserved_high, NO, IOVA, R, NO_FPD },
-	{ 0x0a, LEGACY, root_too_wide, NO, IOVA, R, NO_FPD },
-	{ 0x0b, LEGACY, context_reserved, NO, IOVA, R, OPEN },
-	{ 0x0c, LEGACY, second_reserved, NO, IOVA, R, YES },
-	{ 0x0e, LEGACY, second_to_interrupts, NO, IOVA, W, YES },
-	{ 0x30, FIRST, bad_mode, NO, IOVA, R, OPEN },
-	{ 0x31, LEGACY, none, PASID, IOVA, R, OPEN },
-	{ 0x38, FIRST, scalable_root_outside, PASID, IOVA, R, OPEN },
-	{ 0x39, FIRST, no_root, PASID, IOVA, R, OPEN },
-	{ 0x3a, FIRST, root_reserved, PASID, IOVA, R, OPEN },
-	{ 0x40, FIRST, context_outside, PASID, IOVA, R, OPEN },
-	{ 0x41, FIRST, no_scalable, PASID, IOVA, R, OPEN },
-	{ 0x42, FIRST, scalable_reserved, PASID, IOVA, R, OPEN },
-	{ 0x43, FIRST, pre_without_dte, PASID, IOVA, R, OPEN },
-	{ 0x45, FIRST, no_paside, PASID, IOVA, R, OPEN },
-	{ 0x46, FIRST, none, 0x8000, IOVA, R, OPEN },
-	{ 0x48, FIRST, rid_pasid_too_large, NO, IOVA, R, OPEN },
-	{ 0x50, FIRST, directory_outside, PASID, IOVA, R, NO_FPD },
-	{ 0x51, FIRST, no_directory, PASID, IOVA, R, YES },
-	{ 0x52, FIRST, directory_reserved, PASID, IOVA, R, OPEN },
-	{ 0x58, FIRST, pasids_outside, PASID, IOVA, R, NO_FPD },
-	{ 0x59, FIRST, no_pasid_entry, PASID, IOVA, R, YES },
-	{ 0x5a, FIRST, pasid_reserved, PASID, IOVA, R, OPEN },
-	{ 0x5b, FIRST, pgtt_reserved, PASID, IOVA, R, YES },
-	{ 0x5d, FIRST, no_supervisor, PASID, IOVA, R | P, OPEN },
-	{ 0x70, FIRST, first_table_outside, PASID, IOVA, R, YES },
-	{ 0x71, FIRST, first_absent, PASID, IOVA, R, YES },
-	{ 0x71, FIRST, first_absent, PASID, IOVA, W, YES },
-	{ 0x72, FIRST, first_reserved, PASID, IOVA, R, YES },
-	{ 0x73, FIRST, first_root_outside, PASID, IOVA, R, YES },
-	{ 0x75, NESTED, nested_root_unreadable, PASID, IOVA, R, OPEN },
-	{ 0x76, NESTED, nested_entry_unreadable, PASID, IOVA, R, OPEN },
-	{ 0x77, NESTED, nested_entry_read_only, PASID, IOVA, W, OPEN },
-	{ 0x78, SECOND, second_table_outside, PASID, IOVA, R, OPEN },
-	{ 0x79, SECOND, second_absent, PASID, IOVA, R, OPEN },
-	{ 0x79, SECOND, second_read_only, PASID, IOVA, W, OPEN },
-	{ 0x79, NESTED, second_absent, PASID, IOVA, R, OPEN },
-	{ 0x7a, SECOND, second_reserved, PASID, IOVA, R, OPEN },
-	{ 0x7b, SECOND, pasid_second_root_outside, PASID, IOVA, R, OPEN },
-	{ 0x80, FIRST, none, PASID, 1ull << 47, R, YES },
-	{ 0x81, FIRST, first_supervisor, PASID, IOVA, R, YES },
-	{ 0x85, FIRST, first_read_only, PASID, IOVA, W, YES },
-	{ 0x87, FIRST, first_to_interrupts, PASID, IOVA, W, YES },
-	{ 0x87, SECOND, second_to_interrupts, PASID, IOVA, W, YES },
-	{ 0x87, PASS, none, PASID, 0xfee01000, W, YES },
+	{0x06, LEGACY, second_reserved_and_absent, NO, IOVA, R, YES},
+	{0x07, LEGACY, second_table_outside, NO, IOVA, R, YES},
+	{0x08, LEGACY, root_outside, NO, IOVA, R, NO_FPD},
+	{0x09, LEGACY, context_outside, NO, IOVA, R, NO_FPD},
+	{0x0a, LEGACY, root_reserved, NO, IOVA, R, NO_FPD},
+	{0x0a, LEGACY, root_reserved_high, NO, IOVA, R, NO_FPD},
+	{0x0a, LEGACY, root_too_wide, NO, IOVA, R, NO_FPD},
+	{0x0b, LEGACY, context_reserved, NO, IOVA, R, OPEN},
+	{0x0c, LEGACY, second_reserved, NO, IOVA, R, YES},
+	{0x0e, LEGACY, second_to_interrupts, NO, IOVA, W, YES},
+	{0x30, FIRST, bad_mode, NO, IOVA, R, OPEN},
+	{0x31, LEGACY, none, PASID, IOVA, R, OPEN},
+	{0x38, FIRST, scalable_root_outside, PASID, IOVA, R, OPEN},
+	{0x39, FIRST, no_root, PASID, IOVA, R, OPEN},
+	{0x3a, FIRST, root_reserved, PASID, IOVA, R, OPEN},
+	{0x40, FIRST, context_outside, PASID, IOVA, R, OPEN},
+	{0x41, FIRST, no_scalable, PASID, IOVA, R, OPEN},
+	{0x42, FIRST, scalable_reserved, PASID, IOVA, R, OPEN},
+	{0x43, FIRST, pre_without_dte, PASID, IOVA, R, OPEN},
+	{0x45, FIRST, no_paside, PASID, IOVA, R, OPEN},
+	{0x46, FIRST, none, 0x8000, IOVA, R, OPEN},
+	{0x48, FIRST, rid_pasid_too_large, NO, IOVA, R, OPEN},
+	{0x50, FIRST, directory_outside, PASID, IOVA, R, NO_FPD},
+	{0x51, FIRST, no_directory, PASID, IOVA, R, YES},
+	{0x52, FIRST, directory_reserved, PASID, IOVA, R, OPEN},
+	{0x58, FIRST, pasids_outside, PASID, IOVA, R, NO_FPD},
+	{0x59, FIRST, no_pasid_entry, PASID, IOVA, R, YES},
+	{0x5a, FIRST, pasid_reserved, PASID, IOVA, R, OPEN},
+	{0x5b, FIRST, pgtt_reserved, PASID, IOVA, R, YES},
+	{0x5d, FIRST, no_supervisor, PASID, IOVA, R | P, OPEN},
+	{0x70, FIRST, first_table_outside, PASID, IOVA, R, YES},
+	{0x71, FIRST, first_absent, PASID, IOVA, R, YES},
+	{0x71, FIRST, first_absent, PASID, IOVA, W, YES},
+	{0x72, FIRST, first_reserved, PASID, IOVA, R, YES},
+	{0x73, FIRST, first_root_outside, PASID, IOVA, R, YES},
+	{0x75, NESTED, nested_root_unreadable, PASID, IOVA, R, OPEN},
+	{0x76, NESTED, nested_entry_unreadable, PASID, IOVA, R, OPEN},
+	{0x77, NESTED, nested_entry_read_only, PASID, IOVA, W, OPEN},
+	{0x78, SECOND, second_table_outside, PASID, IOVA, R, OPEN},
+	{0x79, SECOND, second_absent, PASID, IOVA, R, OPEN},
+	{0x79, SECOND, second_read_only, PASID, IOVA, W, OPEN},
+	{0x79, NESTED, second_absent, PASID, IOVA, R, OPEN},
+	{0x7a, SECOND, second_reserved, PASID, IOVA, R, OPEN},
+	{0x7b, SECOND, pasid_second_root_outside, PASID, IOVA, R, OPEN},
+	{0x80, FIRST, none, PASID, 1ull << 47, R, YES},
+	{0x81, FIRST, first_supervisor, PASID, IOVA, R, YES},
+	{0x85, FIRST, first_read_only, PASID, IOVA, W, YES},
+	{0x87, FIRST, first_to_interrupts, PASID, IOVA, W, YES},
+	{0x87, SECOND, second_to_interrupts, PASID, IOVA, W, YES},
+	{0x87, PASS, none, PASID, 0xfee01000, W, YES},
 };
 
 #define REASONS (sizeof(reasons) / sizeof(reasons[0]))
@@ -422,7 +434,8 @@ static void every_reason_is_recorded(void **state)
 		assert_int_equal(high >> 28 & 1, 0);
 		assert_int_equal(high >> 29 & 1, !!(reasons[i].access & P));
 		assert_int_equal(high >> 31 & 1, reasons[i].pasid != NO);
-		assert_int_equal(high >> 40 & 0xfffff, reasons[i].pasid == NO ? 0 : reasons[i].pasid);
+		assert_int_equal(high >> 40 & 0xfffff,
+		                 reasons[i].pasid == NO ? 0 : reasons[i].pasid);
 		assert_int_equal(g_read(&t.g, R_FSTS, 4), 2);
 		g_destroy(&t.g);
 	}
@@ -442,8 +455,7 @@ static void fpd_suppresses_qualified_faults_only(void **state)
 
 			/* The PASID entry is not read when the fault comes before it. */
 			if ((level == 2 && reasons[i].code < 0x59) ||
-			    (level == 1 && reasons[i].code < 0x51) ||
-			    reasons[i].qualified == OPEN)
+			    (level == 1 && reasons[i].code < 0x51) || reasons[i].qualified == OPEN)
 				continue;
 			start(&t, reasons[i].mode);
 			at = reasons[i].mode == LEGACY ? legacy_at(&t)
@@ -591,7 +603,7 @@ static void fault_event_is_sent_once_until_all_is_cleared(void **state)
 
 static void statistics_count_what_was_lost(void **state)
 {
-	struct snest_vtd_stats stats = { .size = sizeof(stats) };
+	struct snest_vtd_stats stats = {.size = sizeof(stats)};
 	struct guest t;
 
 	(void)state;

@@ -84,16 +84,16 @@ static void context_cache_granularities(void **state)
 		uint64_t q0;
 		bool reaches;
 	} commands[] = {
-		{ D_CC(1, 0, 0, 0), true },
-		{ D_CC(2, G_DID, 0, 0), true },
-		{ D_CC(2, G_DID + 1, 0, 0), false },
-		{ D_CC(3, 0, G_RID, 0), true },
-		{ D_CC(3, G_DID, G_RID + 1, 0), false },
-		{ D_CC(3, G_DID, G_RID + 4, 1), true },
-		{ D_CC(3, G_DID, G_RID + 1, 1), false },
-		{ D_CC(3, G_DID, G_RID + 6, 2), true },
-		{ D_CC(3, G_DID, G_RID + 7, 3), true },
-		{ D_CC(3, G_DID, G_RID + 8, 3), false },
+		{D_CC(1, 0, 0, 0), true},
+		{D_CC(2, G_DID, 0, 0), true},
+		{D_CC(2, G_DID + 1, 0, 0), false},
+		{D_CC(3, 0, G_RID, 0), true},
+		{D_CC(3, G_DID, G_RID + 1, 0), false},
+		{D_CC(3, G_DID, G_RID + 4, 1), true},
+		{D_CC(3, G_DID, G_RID + 1, 1), false},
+		{D_CC(3, G_DID, G_RID + 6, 2), true},
+		{D_CC(3, G_DID, G_RID + 7, 3), true},
+		{D_CC(3, G_DID, G_RID + 8, 3), false},
 	};
 
 	for (unsigned i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
@@ -152,13 +152,13 @@ static void device_tlb_ranges(void **state)
 	static const struct {
 		uint64_t q1, first, last;
 	} ranges[] = {
-		{ 0x5000, 0x5000, 0x5fff },
-		{ 0x5000 | 1, 0x4000, 0x7fff },         /* bit 12 set, 13 clear: 4 pages */
-		{ 0x4000 | 1, 0x4000, 0x5fff },         /* bit 12 clear: 2 pages */
-		{ 0x7ffff000 | 1, 0, 0xffffffff },
-		{ 0x7ffffffffffff000 | 1, 0, UINT64_MAX },
-		{ 0xfffffffffffff000 | 1, 0, UINT64_MAX },
-		{ 0xfffffffffffff000, 0xfffffffffffff000, UINT64_MAX },
+		{0x5000, 0x5000, 0x5fff},
+		{0x5000 | 1, 0x4000, 0x7fff}, /* bit 12 set, 13 clear: 4 pages */
+		{0x4000 | 1, 0x4000, 0x5fff}, /* bit 12 clear: 2 pages */
+		{0x7ffff000 | 1, 0, 0xffffffff},
+		{0x7ffffffffffff000 | 1, 0, UINT64_MAX},
+		{0xfffffffffffff000 | 1, 0, UINT64_MAX},
+		{0xfffffffffffff000, 0xfffffffffffff000, UINT64_MAX},
 	};
 	struct vtd_guest g;
 	uint64_t root;
@@ -214,18 +214,18 @@ static void pasid_iotlb_reaches_first_stage_spaces(void **state)
 		uint64_t q0, q1;
 		bool reaches;
 	} commands[] = {
-		{ D_PIOTLB(2, G_DID, G_PASID), 0, true },
-		{ D_PIOTLB(3, G_DID, G_PASID), G_IOVA, true },
-		{ D_PIOTLB(3, G_DID, G_PASID), G_IOVA | 0x40, true },
-		{ D_PIOTLB(3, G_DID, G_PASID), G_IOVA + 0x1000, false },
-		{ D_PIOTLB(3, G_DID, G_PASID), 19, true },  /* AM beyond MAMV, as Linux sends */
-		{ D_PIOTLB(3, G_DID, G_PASID), 63, true },
-		{ D_PIOTLB(2, G_DID + 1, G_PASID), 0, false },
-		{ D_PIOTLB(2, G_DID, G_PASID + 1), 0, false },
-		{ D_IOTLB(1, 0), 0, true },
-		{ D_IOTLB(2, G_DID), 0, true },
-		{ D_IOTLB(2, G_DID + 1), 0, false },
-		{ D_IOTLB(3, G_DID), 0x123000, true }, /* not this space's input: all of it */
+		{D_PIOTLB(2, G_DID, G_PASID), 0, true},
+		{D_PIOTLB(3, G_DID, G_PASID), G_IOVA, true},
+		{D_PIOTLB(3, G_DID, G_PASID), G_IOVA | 0x40, true},
+		{D_PIOTLB(3, G_DID, G_PASID), G_IOVA + 0x1000, false},
+		{D_PIOTLB(3, G_DID, G_PASID), 19, true}, /* AM beyond MAMV, as Linux sends */
+		{D_PIOTLB(3, G_DID, G_PASID), 63, true},
+		{D_PIOTLB(2, G_DID + 1, G_PASID), 0, false},
+		{D_PIOTLB(2, G_DID, G_PASID + 1), 0, false},
+		{D_IOTLB(1, 0), 0, true},
+		{D_IOTLB(2, G_DID), 0, true},
+		{D_IOTLB(2, G_DID + 1), 0, false},
+		{D_IOTLB(3, G_DID), 0x123000, true}, /* not this space's input: all of it */
 	};
 
 	for (unsigned i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
@@ -284,15 +284,15 @@ static void pasid_cache_granularities(void **state)
 		uint64_t q0;
 		bool reaches;
 	} commands[] = {
-		{ D_PC(3, 0, 0), true },
-		{ D_PC(0, G_DID, 0), true },
-		{ D_PC(0, G_DID + 1, 0), false },
-		{ D_PC(1, G_DID, G_PASID), true },
-		{ D_PC(1, G_DID, G_PASID + 1), false },
-		{ D_PC(1, G_DID + 1, G_PASID), false },
-		{ D_CC(3, 0, G_RID, 0), true },
-		{ D_CC(1, 0, 0, 0), true },
-		{ D_CC(2, 0, 0, 0), true },
+		{D_PC(3, 0, 0), true},
+		{D_PC(0, G_DID, 0), true},
+		{D_PC(0, G_DID + 1, 0), false},
+		{D_PC(1, G_DID, G_PASID), true},
+		{D_PC(1, G_DID, G_PASID + 1), false},
+		{D_PC(1, G_DID + 1, G_PASID), false},
+		{D_CC(3, 0, G_RID, 0), true},
+		{D_CC(1, 0, 0, 0), true},
+		{D_CC(2, 0, 0, 0), true},
 	};
 
 	for (unsigned i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
@@ -343,8 +343,9 @@ static void pasid_device_tlb_and_page_response_reach_their_hooks(void **state)
 	assert_int_equal(s.g.device_tlb.first, 0);
 	assert_int_equal(s.g.device_tlb.last, 0x7fffff);
 
-	g_put4(&s.g, 9ull | 1 << 4 | 1 << 5 | 0xfull << 12 | (uint64_t)G_RID << 16 |
-	                     (uint64_t)G_PASID << 32,
+	g_put4(&s.g,
+	       9ull | 1 << 4 | 1 << 5 | 0xfull << 12 | (uint64_t)G_RID << 16 |
+	               (uint64_t)G_PASID << 32,
 	       4 | 0x155ull << 3, 0xaaaa, 0xbbbb);
 	g_ring(&s.g);
 	g_poll(&s.g, R_IQH, 8, UINT64_MAX, s.g.tail);
@@ -363,7 +364,7 @@ static void pasid_device_tlb_and_page_response_reach_their_hooks(void **state)
 static void raw_descriptors_are_handled_on_return(void **state)
 {
 	struct vtd_guest g;
-	uint64_t root, q[4][2] = { { D_IOTLB(3, G_DID), G_IOVA } };
+	uint64_t root, q[4][2] = {{D_IOTLB(3, G_DID), G_IOVA}};
 	enum snest_vtd_queue_error error;
 	size_t count = 1;
 
@@ -410,7 +411,7 @@ static void raw_descriptors_are_handled_on_return(void **state)
 static void raw_descriptors_may_be_longer_with_zeros(void **state)
 {
 	struct vtd_guest g;
-	uint64_t q[2][6] = { { D_IOTLB(1, 0) }, { D_IOTLB(1, 0), 0, 0, 0, 0, 1 } };
+	uint64_t q[2][6] = {{D_IOTLB(1, 0)}, {D_IOTLB(1, 0), 0, 0, 0, 0, 1}};
 	size_t count = 2;
 
 	(void)state;

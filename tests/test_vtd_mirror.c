@@ -45,8 +45,8 @@ static int apply(void *opaque, const struct snest_sink_op *ops, size_t count, si
 			}
 			/* Every map is new, every unmap takes something away. */
 			assert_int_equal(!!s->gpa[page], !ops[i].map);
-			s->gpa[page] = ops[i].map ? ops[i].host - G_HOST + (at - ops[i].first) + 1
-			                          : 0;
+			s->gpa[page] =
+				ops[i].map ? ops[i].host - G_HOST + (at - ops[i].first) + 1 : 0;
 			s->rights[page] = ops[i].rights;
 		}
 		++*done;
@@ -211,12 +211,12 @@ static void broken_configuration_empties_the_sink(void **state)
 		uint64_t clear, set;
 		bool root;
 	} breaks[] = {
-		{ 1, 0, false },           /* context entry gone */
-		{ 0, 1 << 4, false },      /* reserved bit */
-		{ 0, 3 << 2, false },      /* reserved type */
-		{ 1, 0, true },            /* root entry gone */
-		{ 0, 1 << 1, true },       /* reserved bit */
-		{ 0, 1ull << 47, true },   /* context table outside memory */
+		{1, 0, false},         /* context entry gone */
+		{0, 1 << 4, false},    /* reserved bit */
+		{0, 3 << 2, false},    /* reserved type */
+		{1, 0, true},          /* root entry gone */
+		{0, 1 << 1, true},     /* reserved bit */
+		{0, 1ull << 47, true}, /* context table outside memory */
 	};
 
 	for (unsigned i = 0; i < sizeof(breaks) / sizeof(breaks[0]); i++) {

@@ -53,7 +53,7 @@ static void entry_has_every_field(void **state)
 		.last = 1,
 		.private_valid = 1,
 		.iova = 0xffff800012345678,
-		.private_data = { 0x1111, 0x2222 },
+		.private_data = {0x1111, 0x2222},
 	};
 
 	(void)state;
@@ -62,9 +62,9 @@ static void entry_has_every_field(void **state)
 	r.pasid = 0x1345;
 	g_pasid(&g, RID, 0x1345, PGTT_SECOND, 7, 0, g_table(&g));
 	assert_int_equal(snest_vtd_page_request(g.vtd, &r), 0);
-	assert_int_equal(image_get(&g.image, G_PRQ),
-	                 1ull | 1 << 8 | 1 << 9 | (uint64_t)RID << 16 | 0x1345ull << 32 |
-	                         1ull << 52 | 1ull << 53);
+	assert_int_equal(image_get(&g.image, G_PRQ), 1ull | 1 << 8 | 1 << 9 | (uint64_t)RID << 16 |
+	                                                     0x1345ull << 32 | 1ull << 52 |
+	                                                     1ull << 53);
 	assert_int_equal(image_get(&g.image, G_PRQ + 8),
 	                 0xffff800012345000ull | 0x1aaull << 3 | 4 | 1);
 	assert_int_equal(image_get(&g.image, G_PRQ + 16), 0x1111);
@@ -153,7 +153,7 @@ static void refused_by_the_configuration(void **state)
 	g_write(&g, R_FRCD + 12, 4, 1u << 31);
 	g_set_root(&g, G_ROOT);
 	g_command(&g, TE, true);
-	struct snest_vtd_page_request r = { .rid = RID, .pasid = SNEST_NO_PASID };
+	struct snest_vtd_page_request r = {.rid = RID, .pasid = SNEST_NO_PASID};
 
 	assert_int_equal(snest_vtd_page_request(g.vtd, &r), -EACCES);
 	assert_int_equal(g_read(&g, R_FRCD + 8, 8) >> 32 & 0xff, 0x32);
@@ -162,7 +162,7 @@ static void refused_by_the_configuration(void **state)
 
 static void errors_of_the_caller(void **state)
 {
-	struct snest_vtd_page_request r = { .rid = RID, .pasid = PASID };
+	struct snest_vtd_page_request r = {.rid = RID, .pasid = PASID};
 	struct vtd_guest g;
 
 	(void)state;

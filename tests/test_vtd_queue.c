@@ -29,32 +29,32 @@ static void bad_descriptors_stop_the_queue_with_their_code(void **state)
 		uint64_t q0, q1;
 		unsigned code;
 	} bad[] = {
-		{ 0, 0, 3 },
-		{ 10, 0, 3 },
-		{ 15, 0, 3 },
-		{ D_IOTLB(1, 0) | 1 << 9, 0, 3 },  /* upper type bits */
-		{ D_PIOTLB(2, G_DID, 1), 0, 3 },     /* 256 bits only */
-		{ D_PC(3, 0, 0), 0, 3 },
-		{ 3, 0, 3 },                       /* no device TLBs announced */
-		{ 9, 0, 3 },
-		{ D_CC(0, 0, 0, 0), 0, 4 },
-		{ D_CC(1, 0, 0, 0) | 1 << 6, 0, 4 },
-		{ D_CC(1, 0, 0, 0) | 1ull << 50, 0, 4 },
-		{ D_CC(1, 0, 0, 0), 1, 4 },
-		{ D_IOTLB(0, 0), 0, 4 },
-		{ D_IOTLB(1, 0) | 1 << 8, 0, 4 },
-		{ D_IOTLB(1, 0) | 1ull << 32, 0, 4 },
-		{ D_IOTLB(1, 0), 1 << 7, 4 },
-		{ D_IOTLB(3, G_DID), 0x80 | G_IOVA, 4 },
-		{ D_IOTLB(3, G_DID), 19, 4 },        /* AM > MAMV */
-		{ D_IOTLB(3, G_DID), 63, 4 },
-		{ 4 | 1 << 5, 0, 4 },
-		{ 4 | 1ull << 48, 0, 4 },
-		{ 4, 1, 4 },
-		{ WAIT_SW | 1 << 8, 0, 4 },
-		{ WAIT_SW | 1u << 31, 0, 4 },
-		{ WAIT_SW, 1, 4 },
-		{ WAIT_SW, 2, 4 },
+		{0, 0, 3},
+		{10, 0, 3},
+		{15, 0, 3},
+		{D_IOTLB(1, 0) | 1 << 9, 0, 3}, /* upper type bits */
+		{D_PIOTLB(2, G_DID, 1), 0, 3},  /* 256 bits only */
+		{D_PC(3, 0, 0), 0, 3},
+		{3, 0, 3}, /* no device TLBs announced */
+		{9, 0, 3},
+		{D_CC(0, 0, 0, 0), 0, 4},
+		{D_CC(1, 0, 0, 0) | 1 << 6, 0, 4},
+		{D_CC(1, 0, 0, 0) | 1ull << 50, 0, 4},
+		{D_CC(1, 0, 0, 0), 1, 4},
+		{D_IOTLB(0, 0), 0, 4},
+		{D_IOTLB(1, 0) | 1 << 8, 0, 4},
+		{D_IOTLB(1, 0) | 1ull << 32, 0, 4},
+		{D_IOTLB(1, 0), 1 << 7, 4},
+		{D_IOTLB(3, G_DID), 0x80 | G_IOVA, 4},
+		{D_IOTLB(3, G_DID), 19, 4}, /* AM > MAMV */
+		{D_IOTLB(3, G_DID), 63, 4},
+		{4 | 1 << 5, 0, 4},
+		{4 | 1ull << 48, 0, 4},
+		{4, 1, 4},
+		{WAIT_SW | 1 << 8, 0, 4},
+		{WAIT_SW | 1u << 31, 0, 4},
+		{WAIT_SW, 1, 4},
+		{WAIT_SW, 2, 4},
 	};
 	struct legacy l;
 
@@ -97,23 +97,23 @@ static void bad_wide_descriptors_stop_the_queue(void **state)
 		uint64_t q[4];
 		unsigned code;
 	} bad[] = {
-		{ { D_PIOTLB(0, G_DID, 1) }, 4 },
-		{ { D_PIOTLB(1, G_DID, 1) }, 4 },
-		{ { D_PIOTLB(2, G_DID, 1) | 1 << 6 }, 4 },
-		{ { D_PIOTLB(2, G_DID, 1) | 1ull << 52 }, 4 },
-		{ { D_PIOTLB(2, G_DID, 1), 1 << 7 }, 4 },
-		{ { D_PC(2, G_DID, 1) }, 4 },
-		{ { D_PC(3, G_DID, 1) | 1 << 6 }, 4 },
-		{ { D_PC(3, G_DID, 1), 1 }, 4 },
-		{ { D_IOTLB(1, 0), 0, 1 }, 4 },
-		{ { D_IOTLB(1, 0), 0, 0, 1 }, 4 },
-		{ { 3 | 1 << 21 }, 4 },
-		{ { 3, 2 }, 4 },
-		{ { 8, 2 }, 4 },
-		{ { 9, 1 }, 4 },
-		{ { 9, 0x1000 }, 4 },
-		{ { 9, 0, 1 }, 4 }, /* private data without its flag */
-		{ { 9 | 1ull << 52 }, 4 },
+		{{D_PIOTLB(0, G_DID, 1)}, 4},
+		{{D_PIOTLB(1, G_DID, 1)}, 4},
+		{{D_PIOTLB(2, G_DID, 1) | 1 << 6}, 4},
+		{{D_PIOTLB(2, G_DID, 1) | 1ull << 52}, 4},
+		{{D_PIOTLB(2, G_DID, 1), 1 << 7}, 4},
+		{{D_PC(2, G_DID, 1)}, 4},
+		{{D_PC(3, G_DID, 1) | 1 << 6}, 4},
+		{{D_PC(3, G_DID, 1), 1}, 4},
+		{{D_IOTLB(1, 0), 0, 1}, 4},
+		{{D_IOTLB(1, 0), 0, 0, 1}, 4},
+		{{3 | 1 << 21}, 4},
+		{{3, 2}, 4},
+		{{8, 2}, 4},
+		{{9, 1}, 4},
+		{{9, 0x1000}, 4},
+		{{9, 0, 1}, 4}, /* private data without its flag */
+		{{9 | 1ull << 52}, 4},
 	};
 	struct scalable s;
 
@@ -179,15 +179,15 @@ static void width_and_mode_are_checked_when_the_queue_runs(void **state)
 		uint64_t ecap, iqa, rtaddr, tail;
 		unsigned code;
 	} cases[] = {
-		{ G_ECAP, 1 << 11, 0, 0x20, 5 },          /* 256 bits without scalable mode */
-		{ G_ECAP_SS, 0, 1 << 10, 0x10, 5 },       /* 128 bits in scalable mode */
-		{ G_ECAP_SS, 1 << 11, 1 << 10, 0x30, 6 }, /* tail in the middle of one */
-		{ G_ECAP_SS, 1 << 11, 2 << 10, 0x20, 7 },
-		{ G_ECAP, 0, 3 << 10, 0x10, 7 },
-		{ G_ECAP, 0, 1 << 10, 0x10, 7 },
-		{ G_ECAP_SS, 1 << 11, 3 << 10, 0x20, 0 }, /* abort mode: the queue works */
-		{ G_ECAP_SS, 1 << 11, 0, 0x20, 0 },       /* legacy mode with wide descriptors */
-		{ G_ECAP_SS, 0, 0, 0x10, 0 },
+		{G_ECAP, 1 << 11, 0, 0x20, 5},          /* 256 bits without scalable mode */
+		{G_ECAP_SS, 0, 1 << 10, 0x10, 5},       /* 128 bits in scalable mode */
+		{G_ECAP_SS, 1 << 11, 1 << 10, 0x30, 6}, /* tail in the middle of one */
+		{G_ECAP_SS, 1 << 11, 2 << 10, 0x20, 7},
+		{G_ECAP, 0, 3 << 10, 0x10, 7},
+		{G_ECAP, 0, 1 << 10, 0x10, 7},
+		{G_ECAP_SS, 1 << 11, 3 << 10, 0x20, 0}, /* abort mode: the queue works */
+		{G_ECAP_SS, 1 << 11, 0, 0x20, 0},       /* legacy mode with wide descriptors */
+		{G_ECAP_SS, 0, 0, 0x10, 0},
 	};
 
 	(void)state;
@@ -306,11 +306,18 @@ static void work_per_trap_is_bounded_and_resumes(void **state)
 {
 	struct vtd_guest g;
 	struct snest_vtd_hooks hooks = {
-		.size = sizeof(hooks), .opaque = &g, .kick = kick, .interrupt_entries = g_interrupts,
+		.size = sizeof(hooks),
+		.opaque = &g,
+		.kick = kick,
+		.interrupt_entries = g_interrupts,
 	};
 	struct snest_vtd_config config = {
-		.size = sizeof(config), .flags = SNEST_VTD_RAW, .cap = G_CAP_CM, .ecap = G_ECAP,
-		.budget = 10, .hooks = &hooks,
+		.size = sizeof(config),
+		.flags = SNEST_VTD_RAW,
+		.cap = G_CAP_CM,
+		.ecap = G_ECAP,
+		.budget = 10,
+		.hooks = &hooks,
 	};
 
 	(void)state;
@@ -334,7 +341,10 @@ static void queue_goes_on_in_the_background_without_a_kick(void **state)
 {
 	struct vtd_guest g;
 	struct snest_vtd_config config = {
-		.size = sizeof(config), .flags = SNEST_VTD_RAW, .cap = G_CAP_CM, .ecap = G_ECAP,
+		.size = sizeof(config),
+		.flags = SNEST_VTD_RAW,
+		.cap = G_CAP_CM,
+		.ecap = G_ECAP,
 		.budget = 3,
 	};
 
@@ -385,7 +395,7 @@ static void random_descriptors_do_no_harm(void **state)
 
 		for (unsigned j = 0; j < 4; j++)
 			q[j] = j < 2 || !(image_random(&s.g.image) & 7) ? image_random(&s.g.image)
-			                                                 : 0;
+			                                                : 0;
 		if (image_random(&s.g.image) & 3) {
 			q[0] = (q[0] & image_random(&s.g.image) & ~0xfffull) |
 			       (image_random(&s.g.image) & 0x3f);

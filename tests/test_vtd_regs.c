@@ -19,7 +19,10 @@
 static int try_raw(struct snest_vm *vm, uint64_t cap, uint64_t ecap, const char **why)
 {
 	struct snest_vtd_config config = {
-		.size = sizeof(config), .flags = SNEST_VTD_RAW, .cap = cap, .ecap = ecap,
+		.size = sizeof(config),
+		.flags = SNEST_VTD_RAW,
+		.cap = cap,
+		.ecap = ecap,
 	};
 	struct snest_vtd *vtd = NULL;
 	int ret = snest_vtd_create(vm, &config, &vtd, why);
@@ -31,9 +34,9 @@ static int try_raw(struct snest_vm *vm, uint64_t cap, uint64_t ecap, const char 
 static void caps_of_recorded_guests_are_accepted(void **state)
 {
 	static const uint64_t known[][2] = {
-		{ 0x80d2008c222f0686, 0xf00f4e },     { 0x80d2008c222f0686, 0xf00f4a },
-		{ 0x80d2008c222f0686, 0x480080f00f4a }, { 0x81d2008c222f0606, 0x880000f00f4a },
-		{ 0x80d2008c222f0606, 0xf00f4a },     { G_CAP_ALL, G_ECAP_ALL },
+		{0x80d2008c222f0686, 0xf00f4e},       {0x80d2008c222f0686, 0xf00f4a},
+		{0x80d2008c222f0686, 0x480080f00f4a}, {0x81d2008c222f0606, 0x880000f00f4a},
+		{0x80d2008c222f0606, 0xf00f4a},       {G_CAP_ALL, G_ECAP_ALL},
 	};
 	struct snest_vm *vm;
 
@@ -54,29 +57,29 @@ static void caps_that_contradict_are_refused_with_a_sentence(void **state)
 		uint64_t cap, ecap;
 		int error;
 	} bad[] = {
-		{ G_CAP_CM | 7, G_ECAP, -EINVAL },                  /* ND reserved */
-		{ G_CAP_CM & ~0x1f00ull, G_ECAP, -EINVAL },         /* no SAGAW */
-		{ G_CAP_CM | 0x100, G_ECAP, -EINVAL },              /* SAGAW bit 0 */
-		{ G_CAP_CM | 0x2000, G_ECAP, -EINVAL },             /* reserved bit 13 */
-		{ G_CAP_CM & ~(1ull << 34), G_ECAP, -EINVAL },      /* 1G without 2M */
-		{ (G_CAP_CM & ~0x400ull), G_ECAP, -EINVAL },        /* MGAW 48, tables 39 */
-		{ G_CAP_CM & ~(0x3ffull << 24), G_ECAP, -EINVAL },  /* FRO 0 */
-		{ G_CAP_CM | 0x3ffull << 24, G_ECAP, -EINVAL },     /* FRO beyond the page */
-		{ G_CAP_CM | 0xffull << 40, G_ECAP, -EINVAL },      /* 256 records at 0x220 */
-		{ G_CAP_CM, G_ECAP & ~0x3ff00ull, -EINVAL },        /* IRO 0 */
-		{ G_CAP_CM, (G_ECAP & ~0x3ff00ull) | 0x2200, -EINVAL }, /* IRO over FRO */
-		{ G_CAP_CM, G_ECAP & ~2ull, -EINVAL },              /* IR without QI */
-		{ G_CAP_CM, (G_ECAP_ATS & ~10ull), -EINVAL },       /* DT without QI */
-		{ G_CAP_CM, G_ECAP | 1ull << 43, -EINVAL },         /* SMTS without a stage */
-		{ G_CAP_CM, G_ECAP | 1ull << 47, -EINVAL },         /* FSTS without SMTS */
-		{ G_CAP_CM, G_ECAP_SS | 1ull << 26, -EINVAL },      /* NEST without FSTS */
-		{ G_CAP_CM, G_ECAP | 1ull << 40, -EINVAL },         /* PASID without SMTS */
-		{ G_CAP_CM, G_ECAP_SS | 1ull << 29, -EINVAL },      /* PRS without DT */
-		{ G_CAP_CM | 1ull << 60, G_ECAP_SS, -EINVAL },      /* FS5LP without FSTS */
-		{ G_CAP_CM, G_ECAP_ALL | 31ull << 35, -EINVAL },    /* PASIDs of 32 bits */
-		{ G_CAP_CM | 8, G_ECAP, -EOPNOTSUPP },              /* AFL */
-		{ G_CAP_CM, G_ECAP | 1ull << 25, -EOPNOTSUPP },     /* MTS */
-		{ G_CAP_CM, G_ECAP | 1ull << 44, -EOPNOTSUPP },     /* VCS */
+		{G_CAP_CM | 7, G_ECAP, -EINVAL},                      /* ND reserved */
+		{G_CAP_CM & ~0x1f00ull, G_ECAP, -EINVAL},             /* no SAGAW */
+		{G_CAP_CM | 0x100, G_ECAP, -EINVAL},                  /* SAGAW bit 0 */
+		{G_CAP_CM | 0x2000, G_ECAP, -EINVAL},                 /* reserved bit 13 */
+		{G_CAP_CM & ~(1ull << 34), G_ECAP, -EINVAL},          /* 1G without 2M */
+		{(G_CAP_CM & ~0x400ull), G_ECAP, -EINVAL},            /* MGAW 48, tables 39 */
+		{G_CAP_CM & ~(0x3ffull << 24), G_ECAP, -EINVAL},      /* FRO 0 */
+		{G_CAP_CM | 0x3ffull << 24, G_ECAP, -EINVAL},         /* FRO beyond the page */
+		{G_CAP_CM | 0xffull << 40, G_ECAP, -EINVAL},          /* 256 records at 0x220 */
+		{G_CAP_CM, G_ECAP & ~0x3ff00ull, -EINVAL},            /* IRO 0 */
+		{G_CAP_CM, (G_ECAP & ~0x3ff00ull) | 0x2200, -EINVAL}, /* IRO over FRO */
+		{G_CAP_CM, G_ECAP & ~2ull, -EINVAL},                  /* IR without QI */
+		{G_CAP_CM, (G_ECAP_ATS & ~10ull), -EINVAL},           /* DT without QI */
+		{G_CAP_CM, G_ECAP | 1ull << 43, -EINVAL},             /* SMTS without a stage */
+		{G_CAP_CM, G_ECAP | 1ull << 47, -EINVAL},             /* FSTS without SMTS */
+		{G_CAP_CM, G_ECAP_SS | 1ull << 26, -EINVAL},          /* NEST without FSTS */
+		{G_CAP_CM, G_ECAP | 1ull << 40, -EINVAL},             /* PASID without SMTS */
+		{G_CAP_CM, G_ECAP_SS | 1ull << 29, -EINVAL},          /* PRS without DT */
+		{G_CAP_CM | 1ull << 60, G_ECAP_SS, -EINVAL},          /* FS5LP without FSTS */
+		{G_CAP_CM, G_ECAP_ALL | 31ull << 35, -EINVAL},        /* PASIDs of 32 bits */
+		{G_CAP_CM | 8, G_ECAP, -EOPNOTSUPP},                  /* AFL */
+		{G_CAP_CM, G_ECAP | 1ull << 25, -EOPNOTSUPP},         /* MTS */
+		{G_CAP_CM, G_ECAP | 1ull << 44, -EOPNOTSUPP},         /* VCS */
 	};
 	struct snest_vm *vm;
 
@@ -99,8 +102,8 @@ static void caps_are_composed_from_fields(void **state)
 	struct snest_vtd_config config = {
 		.size = sizeof(config),
 		.features = SNEST_VTD_QUEUE | SNEST_VTD_CACHING_MODE | SNEST_VTD_SCALABLE |
-		            SNEST_VTD_FIRST_STAGE | SNEST_VTD_SECOND_STAGE | SNEST_VTD_NESTED |
-		            SNEST_VTD_PAGE_2M,
+	                    SNEST_VTD_FIRST_STAGE | SNEST_VTD_SECOND_STAGE | SNEST_VTD_NESTED |
+	                    SNEST_VTD_PAGE_2M,
 		.address_bits = 39,
 		.domain_bits = 8,
 		.pasid_bits = 16,
@@ -180,7 +183,7 @@ static void sizes_of_0_and_9_are_an_error_of_the_caller(void **state)
 
 static void writes_in_pieces_equal_one_write(void **state)
 {
-	static const unsigned offsets[] = { R_RTADDR, R_IQA, R_IRTA, R_PHMBASE };
+	static const unsigned offsets[] = {R_RTADDR, R_IQA, R_IRTA, R_PHMBASE};
 	struct vtd_guest g;
 
 	(void)state;
@@ -405,8 +408,9 @@ static unsigned iotlb(struct vtd_guest *g, unsigned granularity, uint32_t did, u
 static unsigned ccmd(struct vtd_guest *g, unsigned granularity, uint32_t did, uint32_t sid,
                      unsigned fm)
 {
-	g_write(g, R_CCMD, 8, 1ull << 63 | (uint64_t)granularity << 61 | (uint64_t)fm << 32 |
-	                      (uint64_t)sid << 16 | did);
+	g_write(g, R_CCMD, 8,
+	        1ull << 63 | (uint64_t)granularity << 61 | (uint64_t)fm << 32 |
+	                (uint64_t)sid << 16 | did);
 	g_poll(g, R_CCMD, 8, 1ull << 63, 0);
 	return (unsigned)(g_read(g, R_CCMD, 8) >> 59 & 3);
 }
@@ -534,8 +538,10 @@ static void iotlb_register_in_two_halves(void **state)
 static void random_accesses_do_no_harm(void **state)
 {
 	static const uint64_t caps[][2] = {
-		{ G_CAP_CM, G_ECAP_ATS }, { G_CAP_CM, G_ECAP_SS }, { G_CAP_FS, G_ECAP_FS },
-		{ G_CAP_ALL | 3 << 5, G_ECAP_ALL },
+		{G_CAP_CM, G_ECAP_ATS},
+		{G_CAP_CM, G_ECAP_SS},
+		{G_CAP_FS, G_ECAP_FS},
+		{G_CAP_ALL | 3 << 5, G_ECAP_ALL},
 	};
 
 	(void)state;

@@ -53,7 +53,7 @@ static void busy_guest(struct vtd_guest *g, uint64_t *root, uint32_t flags)
 	g_pasid(g, RID, 0x45, PGTT_SECOND, DID, 0, *root);
 	g_map(g, *root, 0x5000, G_DATA, 12, 1);
 	g_start_scalable(g);
-	g_write(g, R_RTADDR, 8, 0x7000); /* not latched */
+	g_write(g, R_RTADDR, 8, 0x7000);  /* not latched */
 	g_write(g, R_IQA, 8, 0x9000 | 3); /* not latched */
 	g_write(g, R_IRTA, 8, 0x123007);
 	g_command(g, SIRTP, true);
@@ -174,10 +174,14 @@ static void kick(void *opaque)
 
 static void descriptors_that_were_not_fetched_are_executed_after_restore(void **state)
 {
-	struct snest_vtd_hooks hooks = { .size = sizeof(hooks), .kick = kick };
+	struct snest_vtd_hooks hooks = {.size = sizeof(hooks), .kick = kick};
 	struct snest_vtd_config config = {
-		.size = sizeof(config), .flags = SNEST_VTD_RAW, .cap = G_CAP_CM, .ecap = G_ECAP,
-		.budget = 4, .hooks = &hooks,
+		.size = sizeof(config),
+		.flags = SNEST_VTD_RAW,
+		.cap = G_CAP_CM,
+		.ecap = G_ECAP,
+		.budget = 4,
+		.hooks = &hooks,
 	};
 	unsigned char blob[BLOB];
 	struct vtd_guest g;

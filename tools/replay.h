@@ -122,9 +122,10 @@ struct sn_replay {
 	struct snest_vtd *vtd;
 	struct snest_vtd_registers registers; /* rtaddr as latched, for the fresh walk */
 	uint64_t rtaddr_written;
-	bool enabled;      /* GSTS.TE */
+	bool enabled;        /* GSTS.TE */
+	bool complete;       /* the last event was applied, without an error */
 	bool check_due;    /* the mirrors are to be compared behind the commands that follow */
-	bool saved;        /* stopped to be restored later */
+	uint64_t saved_line; /* stopped in front of it, to be restored later; 0: not */
 	uint64_t line;     /* of the event at hand */
 	uint64_t restored; /* line at which a restored replay goes on; 0: from the beginning */
 	struct sn_history *history;
@@ -245,8 +246,8 @@ void sn_readers_stop(struct sn_replay *r);
 
 /* ---- replay_state.c ---- */
 
-/* Writes everything that sn_replay_restore needs. 0 or -errno after a message. */
-int sn_replay_save(struct sn_replay *r);
+/* Writes all that sn_replay_restore needs to go on at `line`. 0 or -errno after a message. */
+int sn_replay_save(struct sn_replay *r, uint64_t line);
 /* The machine is built: puts it into the saved state. 0 or -errno after a message. */
 int sn_replay_restore(struct sn_replay *r);
 

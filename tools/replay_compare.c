@@ -167,6 +167,8 @@ static void announce(struct sn_ranges *pending, const struct sn_ranges *covered)
 	}
 	free(pending->range);
 	*pending = left;
+	if (left.all)
+		sn_ranges_clear(pending);
 }
 
 static int check(struct sn_replay *r, struct sn_mirror *m, bool full)
@@ -202,6 +204,9 @@ static int check(struct sn_replay *r, struct sn_mirror *m, bool full)
 	if (full) {
 		r->counts.mirror_full++;
 		ret = compare(r, m, &context, 0, UINT64_MAX, strict, &pending);
+		/* Too many to remember: the next comparison of everything starts anew. */
+		if (pending.all)
+			sn_ranges_clear(&pending);
 		sn_ranges_sort(&pending);
 		free(m->pending.range);
 		m->pending = pending;
@@ -221,6 +226,8 @@ static int check_all(struct sn_replay *r, bool full)
 
 	for (unsigned i = 0; i < r->mirrors->count && !ret; i++)
 		ret = check(r, &r->mirrors->mirror[i], full);
+	/* What was judged is not judged again: the tables go on. */
+	sn_history_doorbell(r->history);
 	return ret;
 }
 

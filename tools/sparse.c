@@ -288,3 +288,38 @@ uint64_t sn_sparse_load(const struct sn_sparse *s, uint64_t gpa)
 {
 	return load(s, gpa & ~(uint64_t)7);
 }
+
+static int visit_region(const struct sn_sparse_region *region, const uint64_t *written,
+                        int (*visit)(void *, uint64_t, const void *, size_t), void *opaque)
+{
+	uint64_t pages = (region->last - region->first + 1) >> PAGE_LG2;
+
+	for (uint64_t i = 0; i <= (pages - 1) / 64; i++) {
+		for (uint64_t bits = written[i]; bits; bits &= bits - 1) {
+			uint64_t offset = (64 * i + (unsigned)__builtin_ctzll(bits)) << PAGE_LG2;
+			int ret = visit(opaque, region->first + offset,
+			                (const char *)region->mapping + offset, PAGE);
+
+			if (ret)
+				return ret;
+		}
+	}
+	return 0;
+}
+
+int sn_sparse_visit(const struct sn_sparse *s,
+                    int (*visit)(void *opaque, uint64_t gpa, const void *data, size_t bytes),
+                    void *opaque)
+{
+	int ret = 0;
+
+	for (unsigned i = 0; i < s->regions && !ret; i++)
+		ret = visit_region(&s->region[i], s->own[i].written, visit, opaque);
+	for (uint64_t i = 0; s->slots && i <= s->slot_mask && !ret; i++) {
+		uint64_t value = htole64(s->slots[i].value);
+
+		if (s->slots[i].gpa != SLOT_FREE)
+			ret = visit(opaque, s->slots[i].gpa, &value, sizeof(value));
+	}
+	return ret;
+}

@@ -56,6 +56,15 @@ int sn_sparse_words(struct sn_sparse *sparse, uint64_t gpa, const uint64_t *word
  */
 int sn_sparse_store(struct sn_sparse *sparse, uint64_t gpa, unsigned bytes, uint64_t value);
 
+/*
+ * Calls visit for every page of the regions that was written, ascending within
+ * a region, and for every word outside them (bytes is 8 then). The words are
+ * little-endian in memory. Returns 0, or what visit returned, at once.
+ */
+int sn_sparse_visit(const struct sn_sparse *sparse,
+                    int (*visit)(void *opaque, uint64_t gpa, const void *data, size_t bytes),
+                    void *opaque);
+
 /* The word at gpa, rounded down to a multiple of 8. */
 uint64_t sn_sparse_load(const struct sn_sparse *sparse, uint64_t gpa);
 

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 #include "core/extensible.h"
+#include "shadow/shadow.h"
 #include "viommu/vtd.h"
 
 /* The hook is called after the lock is let go, from a copy: *vtd may be gone by then. */
@@ -96,7 +97,7 @@ void sn_vtd_finish(struct snest_vtd *vtd)
 
 void sn_vtd_sleep(struct snest_vtd *vtd)
 {
-	/* What is waited for may itself wait for readers, of which this thread may be one (qsbr). */
+	/* With qsbr this thread counts as a reader until it says otherwise. */
 	snest_thread_offline();
 	pthread_cond_wait(&vtd->changed, &vtd->lock);
 	snest_thread_online();
@@ -110,8 +111,7 @@ void sn_vtd_quiesce(struct snest_vtd *vtd)
 
 static void resume(struct sn_reclaim_node *node)
 {
-	struct snest_vtd *vtd =
-		(void *)((char *)node - offsetof(struct snest_vtd, queue.resume));
+	struct snest_vtd *vtd = (void *)((char *)node - offsetof(struct snest_vtd, queue.resume));
 
 	sn_vtd_lock(vtd);
 	vtd->queue.resume_armed = false;
@@ -125,7 +125,8 @@ static void resume(struct sn_reclaim_node *node)
 
 void sn_vtd_resume_later(struct snest_vtd *vtd)
 {
-	if (vtd->queue.resume_armed)
+	/* SYNC drains, which the background thread must not wait for. */
+	if (vtd->queue.resume_armed || vtd->sync)
 		return;
 	vtd->queue.resume_armed = true;
 	vtd->pending++;
@@ -149,7 +150,7 @@ int snest_vtd_create(struct snest_vm *vm, const struct snest_vtd_config *user,
 	struct snest_vtd_config config = {
 		.size = sizeof(config),
 		.features = SNEST_VTD_QUEUE | SNEST_VTD_CACHING_MODE | SNEST_VTD_PAGE_2M |
-		            SNEST_VTD_PAGE_1G | SNEST_VTD_PASS_THROUGH,
+	                    SNEST_VTD_PAGE_1G | SNEST_VTD_PASS_THROUGH,
 	};
 	struct snest_vtd *vtd;
 	int ret = 0;
@@ -160,7 +161,8 @@ int snest_vtd_create(struct snest_vm *vm, const struct snest_vtd_config *user,
 		ret = SN_STRUCT_IN(&config, user);
 	if (ret)
 		return ret;
-	vtd = sn_vm_alloc(vm, sizeof(*vtd));
+	/* A drain must never fail for want of memory, so what it needs is made now. */
+	vtd = sn_shadow(vm) ? sn_vm_alloc(vm, sizeof(*vtd)) : NULL;
 	if (!vtd)
 		return -ENOMEM;
 	vtd->vm = vm;

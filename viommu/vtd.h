@@ -141,10 +141,10 @@ struct sn_vtd_binding {
 	struct cds_list_head of_device;
 	struct cds_list_head of_request; /* in vtd->request */
 	struct cds_list_head of_domain;  /* in vtd->domain */
-	struct cds_list_head age;       /* in vtd->bindings, oldest first */
+	struct cds_list_head age;        /* in vtd->bindings, oldest first */
 	struct sn_vtd_device *device;
-	uint32_t pasid;  /* as requests say it */
-	uint32_t refused; /* kinds of access (SNEST_PRIVILEGED, _EXEC) that the configuration refuses */
+	uint32_t pasid;   /* as requests say it */
+	uint32_t refused; /* SNEST_PRIVILEGED, SNEST_EXEC: kinds that the configuration refuses */
 	struct snest_context context;
 };
 
@@ -181,16 +181,16 @@ struct snest_vtd {
 	struct sn_vtd_frcd *frcd; /* VTD_CAP_NFR records */
 	unsigned frcd_next;
 	unsigned frcd_pending; /* records with F set */
-	uint64_t root; /* latched */
-	bool te;       /* translation, as lookups see it; GSTS.TES follows after a drain */
+	uint64_t root;         /* latched */
+	bool te;               /* translation, as lookups see it; GSTS.TES follows after a drain */
 
 	struct {
-		bool running; /* somebody owns the queue */
-		bool fence;   /* a wait with FN is pending */
+		bool running;      /* somebody owns the queue */
+		bool fence;        /* a wait with FN is pending */
 		bool completing;   /* somebody writes statuses */
 		bool resume_armed; /* the background thread will go on */
-		bool unsettled;    /* owner's: something was invalidated since the last drain began */
-		uint64_t iqa;      /* latched */
+		bool unsettled; /* the owner's: invalidated something since the last drain began */
+		uint64_t iqa;   /* latched */
 		unsigned wait_first, waits; /* ring in `wait` */
 		struct sn_vtd_wait wait[SN_VTD_WAITS];
 		struct sn_reclaim_node resume;
@@ -210,8 +210,8 @@ struct snest_vtd {
 		uint32_t data;
 	} msi[EVENT_COUNT];
 
-	struct cds_list_head device[SN_VTD_HASH]; /* by rid */
-	struct cds_list_head domain[SN_VTD_HASH]; /* bindings by DID */
+	struct cds_list_head device[SN_VTD_HASH];          /* by rid */
+	struct cds_list_head domain[SN_VTD_HASH];          /* bindings by DID */
 	struct cds_list_head request[SN_VTD_REQUEST_HASH]; /* bindings by device and PASID */
 	struct cds_list_head bindings;
 	/* Atomic: some space has, or had, a first stage. Never cleared. */
@@ -266,12 +266,9 @@ uint64_t sn_vtd_reg_possible(const struct snest_vtd *vtd, enum sn_vtd_reg reg);
  * Side effects of writes: `lanes` are the bits that the access covered,
  * `written` their values. Under the lock. Return TODO_*.
  */
-uint32_t sn_vtd_write_gcmd(struct snest_vtd *vtd, uint64_t old, uint64_t written,
-                           uint64_t lanes);
-uint32_t sn_vtd_write_ccmd(struct snest_vtd *vtd, uint64_t old, uint64_t written,
-                           uint64_t lanes);
-uint32_t sn_vtd_write_iotlb(struct snest_vtd *vtd, uint64_t old, uint64_t written,
-                            uint64_t lanes);
+uint32_t sn_vtd_write_gcmd(struct snest_vtd *vtd, uint64_t old, uint64_t written, uint64_t lanes);
+uint32_t sn_vtd_write_ccmd(struct snest_vtd *vtd, uint64_t old, uint64_t written, uint64_t lanes);
+uint32_t sn_vtd_write_iotlb(struct snest_vtd *vtd, uint64_t old, uint64_t written, uint64_t lanes);
 
 /* Latches a root, turns translation on or off. Under the lock. Return TODO_*. */
 uint32_t sn_vtd_latch_root(struct snest_vtd *vtd, uint64_t rtaddr);

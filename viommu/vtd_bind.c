@@ -44,7 +44,7 @@ struct sn_vtd_device *sn_vtd_device_find(const struct snest_vtd *vtd, uint32_t r
 {
 	struct sn_vtd_device *device;
 
-	cds_list_for_each_entry(device, device_bucket(vtd, rid), hash) {
+	cds_list_for_each_entry (device, device_bucket(vtd, rid), hash) {
 		if (snest_device_rid(device->handle) == rid)
 			return device;
 	}
@@ -55,7 +55,7 @@ struct sn_vtd_binding *sn_vtd_binding_find(const struct sn_vtd_device *device, u
 {
 	struct sn_vtd_binding *b;
 
-	cds_list_for_each_entry(b, request_bucket(device, pasid), of_request) {
+	cds_list_for_each_entry (b, request_bucket(device, pasid), of_request) {
 		if (b->device == device && b->pasid == pasid)
 			return b;
 	}
@@ -87,7 +87,7 @@ void sn_vtd_unbind_all(struct snest_vtd *vtd)
 {
 	struct sn_vtd_binding *b, *next;
 
-	cds_list_for_each_entry_safe(b, next, &vtd->bindings, age)
+	cds_list_for_each_entry_safe (b, next, &vtd->bindings, age)
 		unbind(vtd, b);
 }
 
@@ -95,14 +95,14 @@ static void unbind_bindings_of(struct snest_vtd *vtd, struct sn_vtd_device *devi
 {
 	struct sn_vtd_binding *b, *next;
 
-	cds_list_for_each_entry_safe(b, next, &device->bindings, of_device)
+	cds_list_for_each_entry_safe (b, next, &device->bindings, of_device)
 		unbind(vtd, b);
 }
 
 void sn_vtd_unbind_device(struct snest_vtd *vtd, uint32_t rid, unsigned function_mask)
 {
 	/* The bits of the function number that do not count. */
-	static const uint8_t ignored[4] = { 0, 4, 6, 7 };
+	static const uint8_t ignored[4] = {0, 4, 6, 7};
 	uint32_t mask = ignored[function_mask & 3];
 
 	for (uint32_t f = mask;; f = (f - 1) & mask) {
@@ -119,7 +119,7 @@ void sn_vtd_unbind_domain(struct snest_vtd *vtd, uint32_t did, uint32_t pasid)
 {
 	struct sn_vtd_binding *b, *next;
 
-	cds_list_for_each_entry_safe(b, next, domain_bucket(vtd, did), of_domain) {
+	cds_list_for_each_entry_safe (b, next, domain_bucket(vtd, did), of_domain) {
 		if (b->context.domain == did &&
 		    (pasid == SNEST_ANY_PASID || b->context.pasid == pasid))
 			unbind(vtd, b);
@@ -153,7 +153,7 @@ void sn_vtd_context(struct snest_vtd *vtd, const struct snest_request *request,
 /* Kinds of access that this context refuses before any table is read. */
 static uint32_t refused_kinds(struct snest_vtd *vtd, const struct snest_request *request)
 {
-	static const uint32_t kinds[] = { SNEST_EXEC, SNEST_PRIVILEGED };
+	static const uint32_t kinds[] = {SNEST_EXEC, SNEST_PRIVILEGED};
 	uint32_t refused = 0;
 
 	for (unsigned i = 0; i < 2; i++) {
@@ -177,7 +177,7 @@ static uint32_t mirror_number(const struct sn_vtd_device *device, uint32_t pasid
 {
 	struct sn_vtd_mirror *m;
 
-	cds_list_for_each_entry(m, &device->mirrors, of_device) {
+	cds_list_for_each_entry (m, &device->mirrors, of_device) {
 		if (m->pasid == pasid)
 			return m->number;
 	}
@@ -193,7 +193,7 @@ static int space_of(struct sn_vtd_device *device, uint32_t pasid,
 		.size = sizeof(config),
 		.stages = context->stage,
 		.count = context->count,
-		.tag = { .domain = context->domain, .space = context->space },
+		.tag = {.domain = context->domain, .space = context->space},
 	};
 	bool first = context->count && context->stage[0].format != SNEST_FORMAT_VTD_SS;
 
@@ -269,6 +269,8 @@ int sn_vtd_bind(struct sn_vtd_device *device, uint32_t pasid, uint64_t iova, uin
 		return -EACCES;
 	ret = space_of(device, pasid, &context, &space);
 	if (!ret) {
+		if (pasid == SNEST_NO_PASID)
+			set_limits(device, &context);
 		ret = snest_device_bind(device->handle, pasid, space);
 		if (ret || !space_out)
 			snest_space_put(space);
@@ -276,8 +278,8 @@ int sn_vtd_bind(struct sn_vtd_device *device, uint32_t pasid, uint64_t iova, uin
 			*space_out = space;
 	}
 	if (ret) {
-		sn_log_guest(vtd->vm, SNEST_LOG_WARNING, "vtd: rid %x: no space for its requests (%d)",
-		             request.rid, ret);
+		sn_log_guest(vtd->vm, SNEST_LOG_WARNING,
+		             "vtd: rid %x: no space for its requests (%d)", request.rid, ret);
 		sn_vm_free(vtd->vm, b, sizeof(*b));
 		return -EACCES;
 	}
@@ -289,8 +291,6 @@ int sn_vtd_bind(struct sn_vtd_device *device, uint32_t pasid, uint64_t iova, uin
 	cds_list_add(&b->of_request, request_bucket(device, pasid));
 	cds_list_add_tail(&b->of_domain, domain_bucket(vtd, context.domain));
 	cds_list_add_tail(&b->age, &vtd->bindings);
-	if (pasid == SNEST_NO_PASID)
-		set_limits(device, &context);
 	vtd->stats.bindings++;
 	vtd->stats.binds++;
 	return 0;
@@ -380,7 +380,7 @@ void sn_vtd_bind_fini(struct snest_vtd *vtd)
 	for (unsigned i = 0; i < SN_VTD_HASH; i++) {
 		struct sn_vtd_device *device, *next;
 
-		cds_list_for_each_entry_safe(device, next, &vtd->device[i], hash)
+		cds_list_for_each_entry_safe (device, next, &vtd->device[i], hash)
 			device_free(vtd, device);
 	}
 }

@@ -17,47 +17,49 @@
 #define DEFAULT_BUDGET 256u
 #define DEFAULT_BINDINGS 65536u
 
-/* A rule that holds when `bad` has all of these bits and lacks `needs`. */
+/* If all of the first two are there, so must be all of the third. */
 struct rule {
-	uint64_t cap, ecap;             /* if all of these are there ... */
-	uint64_t needs_cap, needs_ecap; /* ... so are these */
+	uint64_t cap, ecap;
+	uint64_t needs_ecap;
 	const char *why;
 };
 
+/* clang-format off */
 static const struct rule rules[] = {
-	{ .ecap = VTD_ECAP_DT, .needs_ecap = VTD_ECAP_QI,
-	  .why = "device TLBs (DT) need queued invalidation (QI)" },
-	{ .ecap = VTD_ECAP_IR, .needs_ecap = VTD_ECAP_QI,
-	  .why = "interrupt remapping (IR) needs queued invalidation (QI)" },
-	{ .ecap = VTD_ECAP_EIM, .needs_ecap = VTD_ECAP_IR,
-	  .why = "extended interrupt mode (EIM) needs interrupt remapping (IR)" },
-	{ .ecap = VTD_ECAP_SMTS, .needs_ecap = VTD_ECAP_QI,
-	  .why = "scalable mode (SMTS) needs queued invalidation (QI)" },
-	{ .ecap = VTD_ECAP_FSTS, .needs_ecap = VTD_ECAP_SMTS,
-	  .why = "first-stage translation (FSTS) needs scalable mode (SMTS)" },
-	{ .ecap = VTD_ECAP_SSTS, .needs_ecap = VTD_ECAP_SMTS,
-	  .why = "second-stage translation (SSTS) needs scalable mode (SMTS)" },
-	{ .ecap = VTD_ECAP_NEST, .needs_ecap = VTD_ECAP_FSTS | VTD_ECAP_SSTS,
-	  .why = "nested translation (NEST) needs both stages (FSTS, SSTS)" },
-	{ .ecap = VTD_ECAP_PASID, .needs_ecap = VTD_ECAP_SMTS,
-	  .why = "PASIDs need scalable mode (SMTS)" },
-	{ .ecap = VTD_ECAP_RPS, .needs_ecap = VTD_ECAP_SMTS,
-	  .why = "RID_PASID (RPS) needs scalable mode (SMTS)" },
-	{ .ecap = VTD_ECAP_RPRIVS, .needs_ecap = VTD_ECAP_SMTS | VTD_ECAP_SRS,
-	  .why = "RID_PRIV (RPRIVS) needs scalable mode (SMTS) and privileged requests (SRS)" },
-	{ .ecap = VTD_ECAP_SSADS, .needs_ecap = VTD_ECAP_SSTS,
-	  .why = "second-stage accessed and dirty flags (SSADS) need SSTS" },
-	{ .ecap = VTD_ECAP_EAFS, .needs_ecap = VTD_ECAP_FSTS,
-	  .why = "the extended accessed flag (EAFS) needs first-stage translation (FSTS)" },
-	{ .ecap = VTD_ECAP_PRS, .needs_ecap = VTD_ECAP_DT | VTD_ECAP_SMTS,
-	  .why = "page requests (PRS) need device TLBs (DT) and scalable mode (SMTS)" },
-	{ .ecap = VTD_ECAP_PDS, .needs_ecap = VTD_ECAP_PRS,
-	  .why = "page request drain (PDS) needs page requests (PRS)" },
-	{ .cap = VTD_CAP_FS5LP, .needs_ecap = VTD_ECAP_FSTS,
-	  .why = "5-level first-stage tables (FS5LP) need first-stage translation (FSTS)" },
-	{ .cap = VTD_CAP_PI, .needs_ecap = VTD_ECAP_IR,
-	  .why = "posted interrupts (PI) need interrupt remapping (IR)" },
+	{ 0, VTD_ECAP_DT, VTD_ECAP_QI,
+	  "device TLBs (DT) need queued invalidation (QI)" },
+	{ 0, VTD_ECAP_IR, VTD_ECAP_QI,
+	  "interrupt remapping (IR) needs queued invalidation (QI)" },
+	{ 0, VTD_ECAP_EIM, VTD_ECAP_IR,
+	  "extended interrupt mode (EIM) needs interrupt remapping (IR)" },
+	{ 0, VTD_ECAP_SMTS, VTD_ECAP_QI,
+	  "scalable mode (SMTS) needs queued invalidation (QI)" },
+	{ 0, VTD_ECAP_FSTS, VTD_ECAP_SMTS,
+	  "first-stage translation (FSTS) needs scalable mode (SMTS)" },
+	{ 0, VTD_ECAP_SSTS, VTD_ECAP_SMTS,
+	  "second-stage translation (SSTS) needs scalable mode (SMTS)" },
+	{ 0, VTD_ECAP_NEST, VTD_ECAP_FSTS | VTD_ECAP_SSTS,
+	  "nested translation (NEST) needs both stages (FSTS, SSTS)" },
+	{ 0, VTD_ECAP_PASID, VTD_ECAP_SMTS,
+	  "PASIDs need scalable mode (SMTS)" },
+	{ 0, VTD_ECAP_RPS, VTD_ECAP_SMTS,
+	  "RID_PASID (RPS) needs scalable mode (SMTS)" },
+	{ 0, VTD_ECAP_RPRIVS, VTD_ECAP_SMTS | VTD_ECAP_SRS,
+	  "RID_PRIV (RPRIVS) needs scalable mode (SMTS) and privileged requests (SRS)" },
+	{ 0, VTD_ECAP_SSADS, VTD_ECAP_SSTS,
+	  "second-stage accessed and dirty flags (SSADS) need SSTS" },
+	{ 0, VTD_ECAP_EAFS, VTD_ECAP_FSTS,
+	  "the extended accessed flag (EAFS) needs first-stage translation (FSTS)" },
+	{ 0, VTD_ECAP_PRS, VTD_ECAP_DT | VTD_ECAP_SMTS,
+	  "page requests (PRS) need device TLBs (DT) and scalable mode (SMTS)" },
+	{ 0, VTD_ECAP_PDS, VTD_ECAP_PRS,
+	  "page request drain (PDS) needs page requests (PRS)" },
+	{ VTD_CAP_FS5LP, 0, VTD_ECAP_FSTS,
+	  "5-level first-stage tables (FS5LP) need first-stage translation (FSTS)" },
+	{ VTD_CAP_PI, 0, VTD_ECAP_IR,
+	  "posted interrupts (PI) need interrupt remapping (IR)" },
 };
+/* clang-format on */
 
 static int fail(const char **why, int error, const char *sentence)
 {
@@ -125,8 +127,7 @@ static int check(uint64_t cap, uint64_t ecap, const char **why)
 		const struct rule *r = &rules[i];
 
 		if ((cap & r->cap) == r->cap && (ecap & r->ecap) == r->ecap &&
-		    ((cap & r->needs_cap) != r->needs_cap ||
-		     (ecap & r->needs_ecap) != r->needs_ecap))
+		    (ecap & r->needs_ecap) != r->needs_ecap)
 			return fail(why, -EINVAL, r->why);
 	}
 	return 0;
@@ -136,28 +137,28 @@ static const struct {
 	uint32_t feature;
 	uint64_t cap, ecap;
 } features[] = {
-	{ SNEST_VTD_CACHING_MODE, VTD_CAP_CM, 0 },
-	{ SNEST_VTD_QUEUE, 0, VTD_ECAP_QI },
-	{ SNEST_VTD_DEVICE_TLB, 0, VTD_ECAP_DT },
-	{ SNEST_VTD_PASS_THROUGH, 0, VTD_ECAP_PT },
-	{ SNEST_VTD_SNOOP, 0, VTD_ECAP_SC },
-	{ SNEST_VTD_PAGE_2M, SN_BIT(34), 0 },
-	{ SNEST_VTD_PAGE_1G, SN_BIT(35), 0 },
-	{ SNEST_VTD_SCALABLE, 0, VTD_ECAP_SMTS },
-	{ SNEST_VTD_FIRST_STAGE, 0, VTD_ECAP_FSTS },
-	{ SNEST_VTD_SECOND_STAGE, 0, VTD_ECAP_SSTS },
-	{ SNEST_VTD_NESTED, 0, VTD_ECAP_NEST },
-	{ SNEST_VTD_FIRST_1G, VTD_CAP_FS1GP, 0 },
-	{ SNEST_VTD_FIRST_5LEVEL, VTD_CAP_FS5LP, 0 },
-	{ SNEST_VTD_SECOND_AD, 0, VTD_ECAP_SSADS },
-	{ SNEST_VTD_EXTENDED_A, 0, VTD_ECAP_EAFS },
-	{ SNEST_VTD_SUPERVISOR, 0, VTD_ECAP_SRS },
-	{ SNEST_VTD_PAGE_REQUESTS, 0, VTD_ECAP_PRS | VTD_ECAP_PDS },
-	{ SNEST_VTD_RID_PASID, 0, VTD_ECAP_RPS },
-	{ SNEST_VTD_PROTECTED_MEMORY, VTD_CAP_PLMR | VTD_CAP_PHMR, 0 },
-	{ SNEST_VTD_INTERRUPTS, 0, VTD_ECAP_IR | VTD_ECAP_EIM },
-	{ SNEST_VTD_SRTP_INVALIDATES, VTD_CAP_ESRTPS, 0 },
-	{ SNEST_VTD_COHERENT, 0, VTD_ECAP_C },
+	{SNEST_VTD_CACHING_MODE, VTD_CAP_CM, 0},
+	{SNEST_VTD_QUEUE, 0, VTD_ECAP_QI},
+	{SNEST_VTD_DEVICE_TLB, 0, VTD_ECAP_DT},
+	{SNEST_VTD_PASS_THROUGH, 0, VTD_ECAP_PT},
+	{SNEST_VTD_SNOOP, 0, VTD_ECAP_SC},
+	{SNEST_VTD_PAGE_2M, SN_BIT(34), 0},
+	{SNEST_VTD_PAGE_1G, SN_BIT(35), 0},
+	{SNEST_VTD_SCALABLE, 0, VTD_ECAP_SMTS},
+	{SNEST_VTD_FIRST_STAGE, 0, VTD_ECAP_FSTS},
+	{SNEST_VTD_SECOND_STAGE, 0, VTD_ECAP_SSTS},
+	{SNEST_VTD_NESTED, 0, VTD_ECAP_NEST},
+	{SNEST_VTD_FIRST_1G, VTD_CAP_FS1GP, 0},
+	{SNEST_VTD_FIRST_5LEVEL, VTD_CAP_FS5LP, 0},
+	{SNEST_VTD_SECOND_AD, 0, VTD_ECAP_SSADS},
+	{SNEST_VTD_EXTENDED_A, 0, VTD_ECAP_EAFS},
+	{SNEST_VTD_SUPERVISOR, 0, VTD_ECAP_SRS},
+	{SNEST_VTD_PAGE_REQUESTS, 0, VTD_ECAP_PRS | VTD_ECAP_PDS},
+	{SNEST_VTD_RID_PASID, 0, VTD_ECAP_RPS},
+	{SNEST_VTD_PROTECTED_MEMORY, VTD_CAP_PLMR | VTD_CAP_PHMR, 0},
+	{SNEST_VTD_INTERRUPTS, 0, VTD_ECAP_IR | VTD_ECAP_EIM},
+	{SNEST_VTD_SRTP_INVALIDATES, VTD_CAP_ESRTPS, 0},
+	{SNEST_VTD_COHERENT, 0, VTD_ECAP_C},
 };
 
 static int compose(const struct snest_vtd_config *c, uint64_t *cap, uint64_t *ecap,

@@ -33,8 +33,8 @@ static void gcmd_done(struct sn_vtd_completion *c)
 {
 	struct snest_vtd *vtd = c->vtd;
 
-	vtd->reg[REG_GSTS] = (vtd->reg[REG_GSTS] & ~(uint64_t)vtd->gsts_clear_now) |
-	                     vtd->gsts_set_now;
+	vtd->reg[REG_GSTS] =
+		(vtd->reg[REG_GSTS] & ~(uint64_t)vtd->gsts_clear_now) | vtd->gsts_set_now;
 	if (vtd->gsts_clear_now & VTD_QIE)
 		vtd->reg[REG_IQH] = 0;
 	vtd->gsts_set_now = vtd->gsts_clear_now = 0;
@@ -147,7 +147,7 @@ uint32_t sn_vtd_write_ccmd(struct snest_vtd *vtd, uint64_t old, uint64_t written
 
 static void do_ccmd(struct snest_vtd *vtd)
 {
-	struct sn_vtd_command command = { .type = VTD_DESC_CONTEXT };
+	struct sn_vtd_command command = {.type = VTD_DESC_CONTEXT};
 	uint64_t ccmd;
 
 	/* Nobody changes CCMD while its ICC is set. */

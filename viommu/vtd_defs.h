@@ -13,7 +13,7 @@
 #define VTD_PAGE_SIZE 4096u
 
 /* CAP */
-#define VTD_CAP_ND(cap) ((unsigned)((cap) & 7))
+#define VTD_CAP_ND(cap) ((unsigned)((cap)&7))
 #define VTD_CAP_AFL SN_BIT(3)
 #define VTD_CAP_RWBF SN_BIT(4)
 #define VTD_CAP_PLMR SN_BIT(5)
@@ -35,7 +35,7 @@
 #define VTD_CAP_ECMDS SN_BIT(61)
 #define VTD_CAP_ESIRTPS SN_BIT(62)
 #define VTD_CAP_ESRTPS SN_BIT(63)
-#define VTD_CAP_RESERVED                                                                           \
+#define VTD_CAP_RESERVED \
 	(SN_BIT(13) | SN_BIT(14) | SN_BIT(15) | SN_BIT(38) | SN_BIT(57) | SN_BIT(58))
 
 /* ECAP */
@@ -80,7 +80,11 @@
 
 /* RTADDR */
 #define VTD_TTM(rtaddr) ((unsigned)((rtaddr) >> 10 & 3))
-enum { VTD_TTM_LEGACY = 0, VTD_TTM_SCALABLE = 1, VTD_TTM_ABORT = 3 };
+enum {
+	VTD_TTM_LEGACY = 0,
+	VTD_TTM_SCALABLE = 1,
+	VTD_TTM_ABORT = 3
+};
 
 #define VTD_ADDR 0xfffffffffffff000ull
 
@@ -113,10 +117,14 @@ enum { VTD_TTM_LEGACY = 0, VTD_TTM_SCALABLE = 1, VTD_TTM_ABORT = 3 };
 #define VTD_IVT SN_BIT(63)
 #define VTD_IIRG(v) ((unsigned)((v) >> 60 & 3))
 #define VTD_IAIG_SHIFT 57
-enum { VTD_GLOBAL = 1, VTD_DOMAIN = 2, VTD_SELECTIVE = 3 };
+enum {
+	VTD_GLOBAL = 1,
+	VTD_DOMAIN = 2,
+	VTD_SELECTIVE = 3
+};
 
 /* IQA, IQT, IQERCD */
-#define VTD_IQA_QS(iqa) ((unsigned)((iqa) & 7))
+#define VTD_IQA_QS(iqa) ((unsigned)((iqa)&7))
 #define VTD_IQA_DW SN_BIT(11)
 #define VTD_QUEUE_OFFSET 0x7fff0ull
 #define VTD_ITESID_SHIFT 32
@@ -145,7 +153,11 @@ enum {
 };
 
 /* Granularity of the PASID-cache descriptor. */
-enum { VTD_PC_DOMAIN = 0, VTD_PC_PASID = 1, VTD_PC_GLOBAL = 3 };
+enum {
+	VTD_PC_DOMAIN = 0,
+	VTD_PC_PASID = 1,
+	VTD_PC_GLOBAL = 3
+};
 
 #define VTD_WAIT_IF SN_BIT(4)
 #define VTD_WAIT_SW SN_BIT(5)

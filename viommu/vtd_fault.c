@@ -100,7 +100,7 @@ bool snest_vtd_fault(struct snest_vtd *vtd, uint32_t rid, uint32_t pasid, uint32
 		return false;
 	sn_vtd_lock(vtd);
 	device = sn_vtd_device_find(vtd, request.rid);
-	/* A fault of the stages belongs to the configuration that was used, if it is still known. */
+	/* A fault of the stages belongs to the configuration that was used, if still known. */
 	if (device && fault->reason != SNEST_FAULT_CONFIG)
 		b = sn_vtd_binding_find(device, pasid);
 	if (b)

@@ -54,16 +54,15 @@ static const struct {
 	uint64_t ecap;
 	bool wide; /* exists in 256 bits only */
 } types[] = {
-	[VTD_DESC_CONTEXT] = { { 0xfffc00000000f1c0, UINT64_MAX }, 0, false },
-	[VTD_DESC_IOTLB] = { { 0xffffffff0000f100, 0xf80 }, 0, false },
-	[VTD_DESC_DEVICE_TLB] = { { 0x000f0000ffe001f0, 0xffe }, VTD_ECAP_DT, false },
-	[VTD_DESC_INTERRUPT] = { { 0xffff000007fff1e0, UINT64_MAX }, VTD_ECAP_IR, false },
-	[VTD_DESC_WAIT] = { { 0x00000000fffff100, 0x3 }, 0, false },
-	[VTD_DESC_PASID_IOTLB] = { { 0xfff000000000f1c0, 0xf80 }, VTD_ECAP_SMTS, true },
-	[VTD_DESC_PASID_CACHE] = { { 0xfff000000000f1c0, UINT64_MAX }, VTD_ECAP_SMTS, true },
-	[VTD_DESC_PASID_DEVICE_TLB] = { { 0, 0x7fe }, VTD_ECAP_SMTS | VTD_ECAP_DT, true },
-	[VTD_DESC_PAGE_RESPONSE] = { { 0xfff00000000001c0, 0xfffffffffffff003 }, VTD_ECAP_PRS,
-	                             true },
+	[VTD_DESC_CONTEXT] = {{0xfffc00000000f1c0, UINT64_MAX}, 0, false},
+	[VTD_DESC_IOTLB] = {{0xffffffff0000f100, 0xf80}, 0, false},
+	[VTD_DESC_DEVICE_TLB] = {{0x000f0000ffe001f0, 0xffe}, VTD_ECAP_DT, false},
+	[VTD_DESC_INTERRUPT] = {{0xffff000007fff1e0, UINT64_MAX}, VTD_ECAP_IR, false},
+	[VTD_DESC_WAIT] = {{0x00000000fffff100, 0x3}, 0, false},
+	[VTD_DESC_PASID_IOTLB] = {{0xfff000000000f1c0, 0xf80}, VTD_ECAP_SMTS, true},
+	[VTD_DESC_PASID_CACHE] = {{0xfff000000000f1c0, UINT64_MAX}, VTD_ECAP_SMTS, true},
+	[VTD_DESC_PASID_DEVICE_TLB] = {{0, 0x7fe}, VTD_ECAP_SMTS | VTD_ECAP_DT, true},
+	[VTD_DESC_PAGE_RESPONSE] = {{0xfff00000000001c0, 0xfffffffffffff003}, VTD_ECAP_PRS, true},
 };
 
 static bool decode_page_response(const uint64_t *q, struct sn_vtd_command *c)
@@ -155,7 +154,7 @@ enum snest_vtd_queue_error sn_vtd_decode(const struct snest_vtd *vtd, const uint
 
 static int iotlb(struct snest_vtd *vtd, const struct sn_vtd_command *c)
 {
-	struct snest_tag tag = { .domain = c->did, .space = SNEST_ANY_SPACE };
+	struct snest_tag tag = {.domain = c->did, .space = SNEST_ANY_SPACE};
 	uint32_t flags = c->leaf ? SNEST_INVALIDATE_LEAF : 0;
 	int ret, one;
 
@@ -201,8 +200,7 @@ static int pasid_cache(struct snest_vtd *vtd, const struct sn_vtd_command *c)
 		sn_vtd_unbind_all(vtd);
 	else
 		sn_vtd_unbind_domain(vtd, c->did,
-		                     c->granularity == VTD_PC_PASID ? c->pasid
-		                                                    : SNEST_ANY_PASID);
+		                     c->granularity == VTD_PC_PASID ? c->pasid : SNEST_ANY_PASID);
 	sn_vtd_unlock(vtd);
 	return sn_vtd_mirrors_refresh(vtd);
 }
@@ -231,7 +229,7 @@ static void page_response(struct snest_vtd *vtd, const struct sn_vtd_command *c)
 		.code = c->flags,
 		.last = c->leaf,
 		.private_valid = c->granularity,
-		.private_data = { c->private_data[0], c->private_data[1] },
+		.private_data = {c->private_data[0], c->private_data[1]},
 	};
 
 	if (vtd->hooks.page_response)

@@ -74,7 +74,7 @@ int sn_vtd_mirrors_refresh(struct snest_vtd *vtd)
 	int ret = 0;
 
 	pthread_mutex_lock(&vtd->mirror_lock);
-	cds_list_for_each_entry(m, &vtd->mirrors, all) {
+	cds_list_for_each_entry (m, &vtd->mirrors, all) {
 		int one = follow(m);
 
 		if (one && m->sink.failed)
@@ -119,7 +119,7 @@ void sn_vtd_mirrors_drop(struct snest_vtd *vtd, struct sn_vtd_device *device)
 	struct sn_vtd_mirror *m, *next;
 
 	pthread_mutex_lock(&vtd->mirror_lock);
-	cds_list_for_each_entry_safe(m, next, &vtd->mirrors, all) {
+	cds_list_for_each_entry_safe (m, next, &vtd->mirrors, all) {
 		if (!device || m->device == device)
 			drop(vtd, m);
 	}
@@ -130,7 +130,7 @@ static struct sn_vtd_mirror *find(struct snest_vtd *vtd, uint32_t rid, uint32_t 
 {
 	struct sn_vtd_mirror *m;
 
-	cds_list_for_each_entry(m, &vtd->mirrors, all) {
+	cds_list_for_each_entry (m, &vtd->mirrors, all) {
 		if (m->pasid == pasid && snest_device_rid(m->device->handle) == rid)
 			return m;
 	}

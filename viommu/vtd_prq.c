@@ -81,8 +81,7 @@ int snest_vtd_page_request(struct snest_vtd *vtd, const struct snest_vtd_page_re
 
 	if (!(vtd->ecap & VTD_ECAP_PRS))
 		return -EOPNOTSUPP;
-	if (r->rid > 0xffff || r->group > 0x1ff ||
-	    (r->pasid != SNEST_NO_PASID && r->pasid >> 20) ||
+	if (r->rid > 0xffff || r->group > 0x1ff || (r->pasid != SNEST_NO_PASID && r->pasid >> 20) ||
 	    (r->access & ~(SNEST_RIGHTS | SNEST_PRIVILEGED)))
 		return -EINVAL;
 	sn_vtd_lock(vtd);

@@ -20,17 +20,15 @@
 struct reg {
 	uint16_t offset;
 	uint8_t bytes;
-	bool hidden;         /* reads as 0 */
-	uint64_t write;      /* bits that a write sets */
-	uint64_t clear;      /* bits that writing 1 clears */
-	uint64_t busy;       /* while this bit is set, writes are ignored */
-	uint64_t cap, ecap;  /* there is no such register without one of these */
-	uint32_t (*written)(struct snest_vtd *vtd, uint64_t old, uint64_t written,
-                           uint64_t lanes);
+	uint64_t write;     /* bits that a write sets */
+	uint64_t clear;     /* bits that writing 1 clears */
+	uint64_t cap, ecap; /* there is no such register without one of these */
+	uint32_t (*written)(struct snest_vtd *vtd, uint64_t old, uint64_t written, uint64_t lanes);
+	uint64_t busy; /* while this bit is set, writes are ignored */
+	bool hidden;   /* reads as 0 */
 };
 
-static uint32_t write_fsts(struct snest_vtd *vtd, uint64_t old, uint64_t written,
-                           uint64_t lanes)
+static uint32_t write_fsts(struct snest_vtd *vtd, uint64_t old, uint64_t written, uint64_t lanes)
 {
 	(void)written;
 	(void)lanes;
@@ -39,32 +37,28 @@ static uint32_t write_fsts(struct snest_vtd *vtd, uint64_t old, uint64_t written
 	return (old & ~vtd->reg[REG_FSTS]) & (VTD_IQE | VTD_ITE) ? TODO_QUEUE : 0;
 }
 
-static uint32_t write_fectl(struct snest_vtd *vtd, uint64_t old, uint64_t written,
-                           uint64_t lanes)
+static uint32_t write_fectl(struct snest_vtd *vtd, uint64_t old, uint64_t written, uint64_t lanes)
 {
 	UNUSED3(old, written, lanes);
 	sn_vtd_event_control(vtd, EVENT_FAULT);
 	return 0;
 }
 
-static uint32_t write_iectl(struct snest_vtd *vtd, uint64_t old, uint64_t written,
-                           uint64_t lanes)
+static uint32_t write_iectl(struct snest_vtd *vtd, uint64_t old, uint64_t written, uint64_t lanes)
 {
 	UNUSED3(old, written, lanes);
 	sn_vtd_event_control(vtd, EVENT_QUEUE);
 	return 0;
 }
 
-static uint32_t write_pectl(struct snest_vtd *vtd, uint64_t old, uint64_t written,
-                           uint64_t lanes)
+static uint32_t write_pectl(struct snest_vtd *vtd, uint64_t old, uint64_t written, uint64_t lanes)
 {
 	UNUSED3(old, written, lanes);
 	sn_vtd_event_control(vtd, EVENT_PAGE);
 	return 0;
 }
 
-static uint32_t write_ics(struct snest_vtd *vtd, uint64_t old, uint64_t written,
-                           uint64_t lanes)
+static uint32_t write_ics(struct snest_vtd *vtd, uint64_t old, uint64_t written, uint64_t lanes)
 {
 	UNUSED3(old, written, lanes);
 	if (!vtd->reg[REG_ICS])
@@ -72,16 +66,14 @@ static uint32_t write_ics(struct snest_vtd *vtd, uint64_t old, uint64_t written,
 	return 0;
 }
 
-static uint32_t write_prs(struct snest_vtd *vtd, uint64_t old, uint64_t written,
-                           uint64_t lanes)
+static uint32_t write_prs(struct snest_vtd *vtd, uint64_t old, uint64_t written, uint64_t lanes)
 {
 	UNUSED3(old, written, lanes);
 	sn_vtd_prs_written(vtd);
 	return 0;
 }
 
-static uint32_t write_pmen(struct snest_vtd *vtd, uint64_t old, uint64_t written,
-                           uint64_t lanes)
+static uint32_t write_pmen(struct snest_vtd *vtd, uint64_t old, uint64_t written, uint64_t lanes)
 {
 	UNUSED3(old, written, lanes);
 	/* PRS follows EPM at once: lookups check it themselves. */
@@ -90,61 +82,65 @@ static uint32_t write_pmen(struct snest_vtd *vtd, uint64_t old, uint64_t written
 	return 0;
 }
 
-static uint32_t write_iqt(struct snest_vtd *vtd, uint64_t old, uint64_t written,
-                           uint64_t lanes)
+static uint32_t write_iqt(struct snest_vtd *vtd, uint64_t old, uint64_t written, uint64_t lanes)
 {
 	UNUSED3(old, written, lanes);
 	return vtd->reg[REG_GSTS] & VTD_QIE ? TODO_QUEUE : 0;
 }
 
-#define EVENT(ctl, at, need, fn)                                                                   \
-	[REG_##ctl##CTL] = { .offset = at, .bytes = 4, .write = VTD_IM, .ecap = need,              \
-	                     .written = fn },                                                      \
-	[REG_##ctl##DATA] = { .offset = at + 4, .bytes = 4, .write = LOW32, .ecap = need },        \
-	[REG_##ctl##ADDR] = { .offset = at + 8, .bytes = 4, .write = 0xfffffffc, .ecap = need },   \
-	[REG_##ctl##UADDR] = { .offset = at + 12, .bytes = 4, .write = LOW32, .ecap = need }
+/* clang-format off */
+#define REG(name, at, size, set, w1c, fn, ...)                                                 \
+	[REG_##name] = { .offset = at, .bytes = size, .write = set, .clear = w1c,              \
+			 .written = fn, __VA_ARGS__ }
+#define EVENT(name, at, fn, ...)                                                               \
+	REG(name##CTL, at, 4, VTD_IM, 0, fn, __VA_ARGS__),                                     \
+	REG(name##DATA, at + 4, 4, LOW32, 0, NULL, __VA_ARGS__),                               \
+	REG(name##ADDR, at + 8, 4, 0xfffffffc, 0, NULL, __VA_ARGS__),                          \
+	REG(name##UADDR, at + 12, 4, LOW32, 0, NULL, __VA_ARGS__)
+
+#define FSTS_CLEAR (VTD_PFO | VTD_IQE | VTD_ICE | VTD_ITE)
+#define BLOCKS 0xfffffffffff00000ull /* protected memory comes in blocks of 1 MiB */
 
 static const struct reg regs[REG_COUNT] = {
-	[REG_VER] = { .offset = 0x00, .bytes = 4 },
-	[REG_CAP] = { .offset = 0x08, .bytes = 8 },
-	[REG_ECAP] = { .offset = 0x10, .bytes = 8 },
-	[REG_GCMD] = { .offset = 0x18, .bytes = 4, .hidden = true, .written = sn_vtd_write_gcmd },
-	[REG_GSTS] = { .offset = 0x1c, .bytes = 4 },
-	[REG_RTADDR] = { .offset = 0x20, .bytes = 8, .write = VTD_ADDR | 0xc00 },
-	[REG_CCMD] = { .offset = 0x28, .bytes = 8, .write = 0xe0000003ffffffff, .busy = VTD_ICC,
-	               .written = sn_vtd_write_ccmd },
-	[REG_FSTS] = { .offset = 0x34, .bytes = 4,
-	               .clear = VTD_PFO | VTD_IQE | VTD_ICE | VTD_ITE, .written = write_fsts },
-	EVENT(FE, 0x38, 0, write_fectl),
-	[REG_PMEN] = { .offset = 0x64, .bytes = 4, .write = 0x80000000,
-	               .cap = VTD_CAP_PLMR | VTD_CAP_PHMR, .written = write_pmen },
-	[REG_PLMBASE] = { .offset = 0x68, .bytes = 4, .write = 0xfff00000, .cap = VTD_CAP_PLMR },
-	[REG_PLMLIMIT] = { .offset = 0x6c, .bytes = 4, .write = 0xfff00000, .cap = VTD_CAP_PLMR },
-	[REG_PHMBASE] = { .offset = 0x70, .bytes = 8, .write = 0xfffffffffff00000,
-	                  .cap = VTD_CAP_PHMR },
-	[REG_PHMLIMIT] = { .offset = 0x78, .bytes = 8, .write = 0xfffffffffff00000,
-	                   .cap = VTD_CAP_PHMR },
-	[REG_IQH] = { .offset = 0x80, .bytes = 8, .ecap = VTD_ECAP_QI },
-	[REG_IQT] = { .offset = 0x88, .bytes = 8, .write = VTD_QUEUE_OFFSET, .ecap = VTD_ECAP_QI,
-	              .written = write_iqt },
-	[REG_IQA] = { .offset = 0x90, .bytes = 8, .write = VTD_ADDR | VTD_IQA_DW | 7,
-	              .ecap = VTD_ECAP_QI },
-	[REG_ICS] = { .offset = 0x9c, .bytes = 4, .clear = 1, .ecap = VTD_ECAP_QI,
-	              .written = write_ics },
-	EVENT(IE, 0xa0, VTD_ECAP_QI, write_iectl),
-	[REG_IQERCD] = { .offset = 0xb0, .bytes = 8, .ecap = VTD_ECAP_QI },
-	[REG_IRTA] = { .offset = 0xb8, .bytes = 8, .write = VTD_ADDR | 0x80f, .ecap = VTD_ECAP_IR },
-	[REG_PQH] = { .offset = 0xc0, .bytes = 8, .write = VTD_PQ_OFFSET, .ecap = VTD_ECAP_PRS },
-	[REG_PQT] = { .offset = 0xc8, .bytes = 8, .write = VTD_PQ_OFFSET, .ecap = VTD_ECAP_PRS },
-	[REG_PQA] = { .offset = 0xd0, .bytes = 8, .write = VTD_ADDR | 7, .ecap = VTD_ECAP_PRS },
-	[REG_PRS] = { .offset = 0xdc, .bytes = 4, .clear = VTD_PPR | VTD_PRO,
-	              .ecap = VTD_ECAP_PRS, .written = write_prs },
-	EVENT(PE, 0xe0, VTD_ECAP_PRS, write_pectl),
-	/* Offsets from ECAP.IRO. */
-	[REG_IVA] = { .offset = 0, .bytes = 8, .hidden = true, .write = VTD_ADDR | 0x7f },
-	[REG_IOTLB] = { .offset = 8, .bytes = 8, .write = 0xb003ffff00000000, .busy = VTD_IVT,
-	                .written = sn_vtd_write_iotlb },
+	/*  name      offset bytes writable            cleared by 1  side effect */
+	REG(VER,      0x00, 4, 0,                         0,          NULL),
+	REG(CAP,      0x08, 8, 0,                         0,          NULL),
+	REG(ECAP,     0x10, 8, 0,                         0,          NULL),
+	REG(GCMD,     0x18, 4, 0,                         0,          sn_vtd_write_gcmd,
+	    .hidden = true),
+	REG(GSTS,     0x1c, 4, 0,                         0,          NULL),
+	REG(RTADDR,   0x20, 8, VTD_ADDR | 0xc00,          0,          NULL),
+	REG(CCMD,     0x28, 8, 0xe0000003ffffffff,        0,          sn_vtd_write_ccmd,
+	    .busy = VTD_ICC),
+	REG(FSTS,     0x34, 4, 0,                         FSTS_CLEAR, write_fsts),
+	EVENT(FE,     0x38, write_fectl, .ecap = 0),
+	REG(PMEN,     0x64, 4, 0x80000000,                0,          write_pmen,
+	    .cap = VTD_CAP_PLMR | VTD_CAP_PHMR),
+	REG(PLMBASE,  0x68, 4, LOW32 & BLOCKS,            0,          NULL, .cap = VTD_CAP_PLMR),
+	REG(PLMLIMIT, 0x6c, 4, LOW32 & BLOCKS,            0,          NULL, .cap = VTD_CAP_PLMR),
+	REG(PHMBASE,  0x70, 8, BLOCKS,                    0,          NULL, .cap = VTD_CAP_PHMR),
+	REG(PHMLIMIT, 0x78, 8, BLOCKS,                    0,          NULL, .cap = VTD_CAP_PHMR),
+	REG(IQH,      0x80, 8, 0,                         0,          NULL, .ecap = VTD_ECAP_QI),
+	REG(IQT,      0x88, 8, VTD_QUEUE_OFFSET,          0,          write_iqt,
+	    .ecap = VTD_ECAP_QI),
+	REG(IQA,      0x90, 8, VTD_ADDR | VTD_IQA_DW | 7, 0,          NULL, .ecap = VTD_ECAP_QI),
+	REG(ICS,      0x9c, 4, 0,                         1,          write_ics,
+	    .ecap = VTD_ECAP_QI),
+	EVENT(IE,     0xa0, write_iectl, .ecap = VTD_ECAP_QI),
+	REG(IQERCD,   0xb0, 8, 0,                         0,          NULL, .ecap = VTD_ECAP_QI),
+	REG(IRTA,     0xb8, 8, VTD_ADDR | 0x80f,          0,          NULL, .ecap = VTD_ECAP_IR),
+	REG(PQH,      0xc0, 8, VTD_PQ_OFFSET,             0,          NULL, .ecap = VTD_ECAP_PRS),
+	REG(PQT,      0xc8, 8, VTD_PQ_OFFSET,             0,          NULL, .ecap = VTD_ECAP_PRS),
+	REG(PQA,      0xd0, 8, VTD_ADDR | 7,              0,          NULL, .ecap = VTD_ECAP_PRS),
+	REG(PRS,      0xdc, 4, 0,                  VTD_PPR | VTD_PRO, write_prs,
+	    .ecap = VTD_ECAP_PRS),
+	EVENT(PE,     0xe0, write_pectl, .ecap = VTD_ECAP_PRS),
+	/* From ECAP.IRO. */
+	REG(IVA,      0x00, 8, VTD_ADDR | 0x7f,           0,          NULL, .hidden = true),
+	REG(IOTLB,    0x08, 8, 0xb003ffff00000000,        0,          sn_vtd_write_iotlb,
+	    .busy = VTD_IVT),
 };
+/* clang-format on */
 
 static unsigned reg_offset(const struct snest_vtd *vtd, enum sn_vtd_reg reg)
 {
@@ -265,7 +261,7 @@ static void collect(const struct snest_vtd *vtd, unsigned at, uint32_t lanes, ui
 		return;
 	shift = 8 * (at - reg_offset(vtd, reg));
 	if (!*count || t[*count - 1].reg != reg)
-		t[(*count)++] = (struct touched){ .reg = reg, .old = vtd->reg[reg] };
+		t[(*count)++] = (struct touched){.reg = reg, .old = vtd->reg[reg]};
 	t[*count - 1].lanes |= (uint64_t)lanes << shift;
 	t[*count - 1].written |= (uint64_t)(value & lanes) << shift;
 }

@@ -17,11 +17,11 @@
 
 /* Registers in the order of the blob. Never reorder; a new one needs a new version. */
 static const uint8_t saved[] = {
-	REG_GSTS, REG_RTADDR, REG_CCMD, REG_FSTS, REG_FECTL, REG_FEDATA, REG_FEADDR,
-	REG_FEUADDR, REG_PMEN, REG_PLMBASE, REG_PLMLIMIT, REG_PHMBASE, REG_PHMLIMIT,
-	REG_IQH, REG_IQT, REG_IQA, REG_ICS, REG_IECTL, REG_IEDATA, REG_IEADDR, REG_IEUADDR,
-	REG_IQERCD, REG_IRTA, REG_PQH, REG_PQT, REG_PQA, REG_PRS, REG_PECTL, REG_PEDATA,
-	REG_PEADDR, REG_PEUADDR, REG_IVA, REG_IOTLB,
+	REG_GSTS,    REG_RTADDR, REG_CCMD,    REG_FSTS,     REG_FECTL,   REG_FEDATA,   REG_FEADDR,
+	REG_FEUADDR, REG_PMEN,   REG_PLMBASE, REG_PLMLIMIT, REG_PHMBASE, REG_PHMLIMIT, REG_IQH,
+	REG_IQT,     REG_IQA,    REG_ICS,     REG_IECTL,    REG_IEDATA,  REG_IEADDR,   REG_IEUADDR,
+	REG_IQERCD,  REG_IRTA,   REG_PQH,     REG_PQT,      REG_PQA,     REG_PRS,      REG_PECTL,
+	REG_PEDATA,  REG_PEADDR, REG_PEUADDR, REG_IVA,      REG_IOTLB,
 };
 #define SAVED (sizeof(saved) / sizeof(saved[0]))
 
@@ -105,7 +105,7 @@ int snest_vtd_save(struct snest_vtd *vtd, void *buf, size_t *length)
 static bool is_valid(const struct snest_vtd *vtd, const unsigned char *blob, size_t length)
 {
 	size_t words = words_of(vtd), latch = HEAD_WORDS + SAVED, frcd = latch + LATCH_WORDS;
-	uint64_t reg[REG_COUNT] = { 0 }, size, iqa;
+	uint64_t reg[REG_COUNT] = {0}, size, iqa;
 	unsigned records = VTD_CAP_NFR(vtd->cap), pending = 0;
 
 	if (length != words * 8 || get(blob, HEAD_MAGIC) != MAGIC ||
@@ -128,8 +128,7 @@ static bool is_valid(const struct snest_vtd *vtd, const unsigned char *blob, siz
 			return false;
 		pending += get(blob, frcd + 2 * i + 1) >> 63;
 	}
-	if (!!pending != !!(reg[REG_FSTS] & VTD_PPF) ||
-	    reg[REG_FSTS] >> VTD_FRI_SHIFT >= records ||
+	if (!!pending != !!(reg[REG_FSTS] & VTD_PPF) || reg[REG_FSTS] >> VTD_FRI_SHIFT >= records ||
 	    reg[REG_PMEN] >> 31 != (reg[REG_PMEN] & 1))
 		return false;
 	/* The head is the only offset that the front end itself has set. */

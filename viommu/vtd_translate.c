@@ -91,57 +91,74 @@ static int check(struct snest_vtd *vtd, const struct snest_request *request,
 	return ret;
 }
 
+/* The slow end of snest_vtd_translate: what is not a plain hit. */
+static __attribute__((noinline)) int settle(struct snest_vtd *vtd, uint32_t rid, uint32_t pasid,
+                                            uint64_t iova, uint32_t access, int ret,
+                                            struct snest_translation *t, struct snest_fault *fault)
+{
+	struct snest_request request = {
+		.size = sizeof(request),
+		.rid = rid,
+		.pasid = pasid,
+		.access = access,
+		.kind = SNEST_REQUEST_UNTRANSLATED,
+		.iova = iova,
+	};
+
+	if (!ret)
+		ret = check(vtd, &request, t, fault);
+	if (ret)
+		snest_vtd_fault(vtd, rid, pasid, access, fault);
+	return ret;
+}
+
+/* A request without PASID in the interrupt range is never translated. */
+static int interrupt(uint64_t iova, uint32_t access, struct snest_translation *t,
+                     struct snest_fault *fault)
+{
+	if ((access & SNEST_RIGHTS) != SNEST_WRITE)
+		return refuse(t, fault, iova, access, SNEST_FAULT_BLOCKED, 0);
+	*t = (struct snest_translation){
+		.host = iova,
+		.length = VTD_INTERRUPT_LAST - iova + 1,
+		.rights = SNEST_WRITE,
+		.outcome = SNEST_WALK_GPA,
+	};
+	return 0;
+}
+
 int snest_vtd_translate(struct snest_vtd *vtd, uint32_t rid, uint32_t pasid, uint64_t iova,
                         uint32_t access, struct snest_translation *t, struct snest_fault *fault)
 {
 	struct snest_device *handle = snest_device_find(vtd->vm, rid);
-	const struct sn_vtd_device *device;
-	struct snest_fault ignored;
-	struct snest_request request;
 	bool guarded = __atomic_load_n(&vtd->guarded, __ATOMIC_RELAXED);
-	int ret;
+	struct snest_fault ignored;
+	struct snest_space *space;
+	int ret = -EACCES;
 
 	fault = fault ? fault : &ignored;
-	if (!handle) {
+	if (__builtin_expect(!handle, 0)) {
 		ret = snest_vtd_device(vtd, rid, &handle);
 		if (ret)
 			return ret;
+		ret = -EACCES;
 	}
-	device = handle->opaque;
+	if (pasid == SNEST_NO_PASID && in_interrupt_range(iova))
+		return interrupt(iova, access, t, fault);
+	space = sn_device_lookup_space(handle, pasid, iova, access, t, fault);
 	if (pasid == SNEST_NO_PASID) {
-		if (in_interrupt_range(iova)) {
-			if ((access & SNEST_RIGHTS) != SNEST_WRITE)
-				return refuse(t, fault, iova, access, SNEST_FAULT_BLOCKED, 0);
-			*t = (struct snest_translation){
-				.host = iova,
-				.length = VTD_INTERRUPT_LAST - iova + 1,
-				.rights = SNEST_WRITE,
-				.outcome = SNEST_WALK_GPA,
-			};
-			return 0;
-		}
+		const struct sn_vtd_device *device = handle->opaque;
+
+		/* Set when the space was bound, so read after it was found. */
 		access = (access & __atomic_load_n(&device->privilege_keep, __ATOMIC_RELAXED)) |
 		         __atomic_load_n(&device->privilege_set, __ATOMIC_RELAXED);
-	}
-	ret = snest_translate_pasid(handle, pasid, iova, access, t, fault);
-	if (pasid == SNEST_NO_PASID)
 		guarded |= iova > __atomic_load_n(&device->pass_last, __ATOMIC_RELAXED);
+	}
+	if (__builtin_expect(space != NULL, 1))
+		ret = snest_space_translate(space, iova, access, t, fault);
 	if (__builtin_expect(!ret && t->outcome == SNEST_WALK_HOST &&
 	                             !(access & (SNEST_EXEC | SNEST_PRIVILEGED)) && !guarded,
 	                     1))
 		return 0;
-	if (!ret) {
-		request = (struct snest_request){
-			.size = sizeof(request),
-			.rid = rid,
-			.pasid = pasid,
-			.access = access,
-			.kind = SNEST_REQUEST_UNTRANSLATED,
-			.iova = iova,
-		};
-		ret = check(vtd, &request, t, fault);
-	}
-	if (ret)
-		snest_vtd_fault(vtd, rid, pasid, access, fault);
-	return ret;
+	return settle(vtd, rid, pasid, iova, access, ret, t, fault);
 }

@@ -64,7 +64,7 @@ SNEST_API void snest_table_destroy(struct snest_table *table);
 /* The stage that reads this table: shape with its root filled in. Valid as long as the table. */
 SNEST_API const struct snest_stage *snest_table_stage(const struct snest_table *table);
 
-/* Sizes a leaf may have in this table: bit n is set for 2^n bytes. */
+/* Sizes a leaf may have in this table, in either half: bit n is set for 2^n bytes. */
 SNEST_API uint64_t snest_table_page_sizes(const struct snest_table *table);
 
 /*

@@ -44,7 +44,7 @@ struct snest_vtd;
 /* A range of a device's own TLB that the guest wants forgotten. */
 struct snest_vtd_device_tlb {
 	uint32_t rid;
-	uint32_t pasid; /* SNEST_NO_PASID: translations without PASID */
+	uint32_t pasid;  /* SNEST_NO_PASID: translations without PASID */
 	uint32_t global; /* 1: translations of every PASID */
 	uint32_t reserved;
 	uint64_t first, last;
@@ -89,40 +89,41 @@ struct snest_vtd_hooks {
 /* ---- Creation -------------------------------------------------------------- */
 
 /* config.features */
-#define SNEST_VTD_CACHING_MODE 0x1u   /* CM: the guest announces second-stage maps */
-#define SNEST_VTD_QUEUE 0x2u          /* QI */
-#define SNEST_VTD_DEVICE_TLB 0x4u     /* DT; needs QUEUE */
-#define SNEST_VTD_PASS_THROUGH 0x8u   /* PT */
-#define SNEST_VTD_SNOOP 0x10u         /* SC */
-#define SNEST_VTD_PAGE_2M 0x20u       /* second stage */
-#define SNEST_VTD_PAGE_1G 0x40u       /* second stage; needs PAGE_2M */
-#define SNEST_VTD_SCALABLE 0x80u      /* SMTS; needs QUEUE and a stage */
-#define SNEST_VTD_FIRST_STAGE 0x100u  /* FSTS; needs SCALABLE */
-#define SNEST_VTD_SECOND_STAGE 0x200u /* SSTS; needs SCALABLE. Legacy mode always has it */
-#define SNEST_VTD_NESTED 0x400u       /* NEST; needs both stages */
-#define SNEST_VTD_FIRST_1G 0x800u     /* FS1GP */
-#define SNEST_VTD_FIRST_5LEVEL 0x1000u /* FS5LP */
-#define SNEST_VTD_SECOND_AD 0x2000u   /* SSADS: accessed and dirty in the second stage */
-#define SNEST_VTD_EXTENDED_A 0x4000u  /* EAFS */
-#define SNEST_VTD_SUPERVISOR 0x8000u  /* SRS: privileged requests */
-#define SNEST_VTD_PAGE_REQUESTS 0x10000u /* PRS; needs DEVICE_TLB and SCALABLE */
-#define SNEST_VTD_RID_PASID 0x20000u  /* RPS */
-#define SNEST_VTD_PROTECTED_MEMORY 0x40000u /* PLMR, PHMR */
-#define SNEST_VTD_INTERRUPTS 0x80000u /* IR, EIM: registers and handshakes only */
+#define SNEST_VTD_CACHING_MODE 0x1u          /* CM: the guest announces second-stage maps */
+#define SNEST_VTD_QUEUE 0x2u                 /* QI */
+#define SNEST_VTD_DEVICE_TLB 0x4u            /* DT; needs QUEUE */
+#define SNEST_VTD_PASS_THROUGH 0x8u          /* PT */
+#define SNEST_VTD_SNOOP 0x10u                /* SC */
+#define SNEST_VTD_PAGE_2M 0x20u              /* second stage */
+#define SNEST_VTD_PAGE_1G 0x40u              /* second stage; needs PAGE_2M */
+#define SNEST_VTD_SCALABLE 0x80u             /* SMTS; needs QUEUE and a stage */
+#define SNEST_VTD_FIRST_STAGE 0x100u         /* FSTS; needs SCALABLE */
+#define SNEST_VTD_SECOND_STAGE 0x200u        /* SSTS; needs SCALABLE. Legacy mode always has it */
+#define SNEST_VTD_NESTED 0x400u              /* NEST; needs both stages */
+#define SNEST_VTD_FIRST_1G 0x800u            /* FS1GP */
+#define SNEST_VTD_FIRST_5LEVEL 0x1000u       /* FS5LP */
+#define SNEST_VTD_SECOND_AD 0x2000u          /* SSADS: accessed and dirty in the second stage */
+#define SNEST_VTD_EXTENDED_A 0x4000u         /* EAFS */
+#define SNEST_VTD_SUPERVISOR 0x8000u         /* SRS: privileged requests */
+#define SNEST_VTD_PAGE_REQUESTS 0x10000u     /* PRS; needs DEVICE_TLB and SCALABLE */
+#define SNEST_VTD_RID_PASID 0x20000u         /* RPS */
+#define SNEST_VTD_PROTECTED_MEMORY 0x40000u  /* PLMR, PHMR */
+#define SNEST_VTD_INTERRUPTS 0x80000u        /* IR, EIM: registers and handshakes only */
 #define SNEST_VTD_SRTP_INVALIDATES 0x100000u /* ESRTPS */
-#define SNEST_VTD_COHERENT 0x200000u  /* C */
+#define SNEST_VTD_COHERENT 0x200000u         /* C */
 
 /* config.flags */
 #define SNEST_VTD_RAW 0x1u /* cap and ecap are given; the fields that compose them are 0 */
 /*
  * Waits and handshakes complete before the register write returns, which then
  * blocks in a drain. For replay and for VMMs that process queues on a thread
- * of their own.
+ * of their own. One write executes at most a whole ring of the largest size;
+ * without a kick hook the rest waits for the next write or snest_vtd_run.
  */
 #define SNEST_VTD_SYNC 0x2u
 
 struct snest_vtd_config {
-	size_t size; /* sizeof(struct snest_vtd_config) */
+	size_t size;       /* sizeof(struct snest_vtd_config) */
 	uint32_t flags;    /* SNEST_VTD_RAW, SNEST_VTD_SYNC */
 	uint32_t version;  /* VER: major * 16 + minor; 0: 1.0 */
 	uint32_t haw_bits; /* host address width, as the guest's DMAR table says; 0: the guest's */
@@ -249,16 +250,15 @@ SNEST_API int snest_vtd_unmirror(struct snest_vtd *vtd, uint32_t rid, uint32_t p
  */
 SNEST_API int snest_vtd_translate(struct snest_vtd *vtd, uint32_t rid, uint32_t pasid,
                                   uint64_t iova, uint32_t access,
-                                  struct snest_translation *translation,
-                                  struct snest_fault *fault);
+                                  struct snest_translation *translation, struct snest_fault *fault);
 
 /*
  * Records a fault that a plain lookup gave, unless the configuration
  * suppresses it (FPD) or it is none of the guest's. Fills fault->code.
  * Returns whether it was recorded. Also inside a read section.
  */
-SNEST_API bool snest_vtd_fault(struct snest_vtd *vtd, uint32_t rid, uint32_t pasid,
-                               uint32_t access, struct snest_fault *fault);
+SNEST_API bool snest_vtd_fault(struct snest_vtd *vtd, uint32_t rid, uint32_t pasid, uint32_t access,
+                               struct snest_fault *fault);
 
 /*
  * A recoverable fault: queues a page request. access: SNEST_READ, _WRITE,
@@ -304,18 +304,18 @@ SNEST_API int snest_vtd_restore(struct snest_vtd *vtd, const void *buf, size_t l
 /* ---- Statistics ---------------------------------------------------------------------- */
 
 struct snest_vtd_stats {
-	size_t size; /* sizeof(struct snest_vtd_stats) */
+	size_t size;          /* sizeof(struct snest_vtd_stats) */
 	uint64_t descriptors; /* executed from the queue */
 	uint64_t waits;
 	uint64_t drains; /* begun for waits and handshakes */
 	uint64_t queue_errors;
-	uint64_t faults;          /* refused requests that the unit would report */
+	uint64_t faults; /* refused requests that the unit would report */
 	uint64_t faults_recorded;
-	uint64_t faults_lost;     /* overflow */
+	uint64_t faults_lost; /* overflow */
 	uint64_t page_requests;
 	uint64_t page_requests_lost;
-	uint64_t bindings;        /* now */
-	uint64_t binds;           /* so far */
+	uint64_t bindings; /* now */
+	uint64_t binds;    /* so far */
 };
 SNEST_API int snest_vtd_stats(struct snest_vtd *vtd, struct snest_vtd_stats *stats);
 

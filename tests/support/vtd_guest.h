@@ -19,8 +19,8 @@
 #define G_QUEUE 0x8000ull /* up to 64 KiB would reach 0x18000 */
 #define G_PRQ 0x18000ull
 #define G_STATUS 0x1a000ull
-#define G_DIRECTORY 0x20000ull  /* + 4 KiB a device slot */
-#define G_TABLES 0x40000ull     /* bump allocator */
+#define G_DIRECTORY 0x20000ull /* + 4 KiB a device slot */
+#define G_TABLES 0x40000ull    /* bump allocator */
 #define G_DATA 0x200000ull
 #define G_HOST 0x100000000000ull /* host address of GPA 0, as in image.h */
 
@@ -34,19 +34,49 @@
 #define G_ECAP_FS 0x880000f00f4aull
 /* Everything at once: both stages, nested, PASIDs, page requests, device TLBs. */
 #define G_CAP_ALL (G_CAP_CM | 1ull << 56)
-#define G_ECAP_ALL                                                                             \
-	(0xf00f4eull | 1ull << 26 | 1ull << 29 | 1ull << 31 | 19ull << 35 | 1ull << 40 |       \
+#define G_ECAP_ALL                                                                       \
+	(0xf00f4eull | 1ull << 26 | 1ull << 29 | 1ull << 31 | 19ull << 35 | 1ull << 40 | \
 	 1ull << 42 | 1ull << 43 | 1ull << 45 | 1ull << 46 | 1ull << 47 | 1ull << 49)
 
 enum {
-	R_VER = 0x00, R_CAP = 0x08, R_ECAP = 0x10, R_GCMD = 0x18, R_GSTS = 0x1c,
-	R_RTADDR = 0x20, R_CCMD = 0x28, R_FSTS = 0x34, R_FECTL = 0x38, R_FEDATA = 0x3c,
-	R_FEADDR = 0x40, R_FEUADDR = 0x44, R_PMEN = 0x64, R_PLMBASE = 0x68, R_PLMLIMIT = 0x6c,
-	R_PHMBASE = 0x70, R_PHMLIMIT = 0x78, R_IQH = 0x80, R_IQT = 0x88, R_IQA = 0x90,
-	R_ICS = 0x9c, R_IECTL = 0xa0, R_IEDATA = 0xa4, R_IEADDR = 0xa8, R_IEUADDR = 0xac,
-	R_IQERCD = 0xb0, R_IRTA = 0xb8, R_PQH = 0xc0, R_PQT = 0xc8, R_PQA = 0xd0, R_PRS = 0xdc,
-	R_PECTL = 0xe0, R_PEDATA = 0xe4, R_PEADDR = 0xe8, R_PEUADDR = 0xec, R_IVA = 0xf0,
-	R_IOTLB = 0xf8, R_FRCD = 0x220,
+	R_VER = 0x00,
+	R_CAP = 0x08,
+	R_ECAP = 0x10,
+	R_GCMD = 0x18,
+	R_GSTS = 0x1c,
+	R_RTADDR = 0x20,
+	R_CCMD = 0x28,
+	R_FSTS = 0x34,
+	R_FECTL = 0x38,
+	R_FEDATA = 0x3c,
+	R_FEADDR = 0x40,
+	R_FEUADDR = 0x44,
+	R_PMEN = 0x64,
+	R_PLMBASE = 0x68,
+	R_PLMLIMIT = 0x6c,
+	R_PHMBASE = 0x70,
+	R_PHMLIMIT = 0x78,
+	R_IQH = 0x80,
+	R_IQT = 0x88,
+	R_IQA = 0x90,
+	R_ICS = 0x9c,
+	R_IECTL = 0xa0,
+	R_IEDATA = 0xa4,
+	R_IEADDR = 0xa8,
+	R_IEUADDR = 0xac,
+	R_IQERCD = 0xb0,
+	R_IRTA = 0xb8,
+	R_PQH = 0xc0,
+	R_PQT = 0xc8,
+	R_PQA = 0xd0,
+	R_PRS = 0xdc,
+	R_PECTL = 0xe0,
+	R_PEDATA = 0xe4,
+	R_PEADDR = 0xe8,
+	R_PEUADDR = 0xec,
+	R_IVA = 0xf0,
+	R_IOTLB = 0xf8,
+	R_FRCD = 0x220,
 };
 
 #define TE (1u << 31)
@@ -64,8 +94,8 @@ struct vtd_guest {
 	struct snest_vtd *vtd;
 	uint64_t cap, ecap;
 	uint64_t next_table;
-	uint64_t tail;   /* bytes */
-	unsigned entry;  /* 16 or 32 */
+	uint64_t tail;  /* bytes */
+	unsigned entry; /* 16 or 32 */
 	uint64_t queue_size;
 	/* What the hooks were told. */
 	unsigned msis, kicks, device_tlbs, interrupts, responses;
@@ -282,7 +312,7 @@ static inline void g_submit(struct vtd_guest *g, uint64_t q0, uint64_t q1)
 }
 
 /* Descriptors. */
-#define D_CC(g_, did, sid, fm) \
+#define D_CC(g_, did, sid, fm)                                                        \
 	(1ull | (uint64_t)(g_) << 4 | (uint64_t)(did) << 16 | (uint64_t)(sid) << 32 | \
 	 (uint64_t)(fm) << 48)
 #define D_IOTLB(g_, did) (2ull | (uint64_t)(g_) << 4 | (uint64_t)(did) << 16)
@@ -330,8 +360,8 @@ static inline uint64_t g_context_at(struct vtd_guest *g, uint32_t rid)
 static inline void g_scalable_context(struct vtd_guest *g, uint32_t rid, uint32_t rid_pasid)
 {
 	uint64_t at = g_context_table(g, rid, true) + (rid & 0x7f) * 32;
-	uint64_t flags = (g->ecap >> 40 & 1) << 3 | (g->ecap >> 2 & 1) << 2 |
-	                 (g->ecap >> 29 & 1) << 4;
+	uint64_t flags =
+		(g->ecap >> 40 & 1) << 3 | (g->ecap >> 2 & 1) << 2 | (g->ecap >> 29 & 1) << 4;
 
 	image_put(&g->image, at + 8, rid_pasid);
 	image_put(&g->image, at, g_table(g) | 1 | flags);
@@ -347,7 +377,12 @@ static inline uint64_t g_pasid_at(struct vtd_guest *g, uint32_t rid, uint32_t pa
 	return (image_get(&g->image, at) & ~0xfffull) + (pasid & 63) * 64;
 }
 
-enum { PGTT_FIRST = 1, PGTT_SECOND = 2, PGTT_NESTED = 3, PGTT_PASS = 4 };
+enum {
+	PGTT_FIRST = 1,
+	PGTT_SECOND = 2,
+	PGTT_NESTED = 3,
+	PGTT_PASS = 4
+};
 
 /* PASID entry; AW 2 (48 bits, 4 levels). */
 static inline void g_pasid(struct vtd_guest *g, uint32_t rid, uint32_t pasid, unsigned pgtt,
