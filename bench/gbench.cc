@@ -80,9 +80,20 @@ public:
 				             run.error_message.c_str());
 			runs.push_back(run);
 		}
-		if (json_file.is_open())
-			json.ReportRuns(runs);
 		latest.push_back(runs);
+	}
+
+	/* The library reports in the order of completion; this is in that of the members. */
+	void Write(const std::string &name, const std::string &label)
+	{
+		for (auto &runs : latest) {
+			if (runs.empty() || runs[0].run_name.function_name != name)
+				continue;
+			for (Run &run : runs)
+				run.report_label = label;
+			if (json_file.is_open())
+				json.ReportRuns(runs);
+		}
 	}
 
 	void Open(const char *path)
@@ -190,11 +201,12 @@ static void RunGroup(const gb_group &group, Collector *collector)
 	}
 	collector->latest.clear();
 	benchmark::RunSpecifiedBenchmarks(collector);
-	/* The library reports in the order of completion. */
 	for (uint32_t i = 0; i < group.count; i++) {
 		std::string name = std::string(group.name) + "/" + group.members[i].name;
 		Result result{0, 0, 0, {}};
 
+		/* Which of the two times counts. */
+		collector->Write(name, group.members[i].flags ? "real_time" : "cpu_time");
 		for (const auto &runs : collector->latest) {
 			if (!runs.empty() && runs[0].run_name.function_name == name)
 				result = Summary(runs, group.members[i].flags);

@@ -3,7 +3,6 @@
 #include "bench/limits.h"
 
 #include <errno.h>
-#include <string.h>
 
 static size_t flat_bytes(const struct flat *flat)
 {
@@ -72,15 +71,40 @@ uint64_t chase(const uint64_t *next, uint64_t at, uint64_t n)
 	return at;
 }
 
-int read_two(const void *a, const void *b, size_t bytes)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), optimize("O3")))
+#endif
+uint64_t read_two(const uint64_t *a, const uint64_t *b, size_t n)
 {
-	return memcmp(a, b, bytes);
+	uint64_t different = 0;
+
+	for (size_t i = 0; i < n; i++)
+		different |= a[i] ^ b[i];
+	return different;
 }
 
-void stores(uint64_t *entry, uint64_t first, unsigned n)
+int stores_map(uint64_t *entry, uint64_t first, uint64_t last, uint64_t addr, uint32_t rights,
+               uint32_t attr, uint32_t flags)
 {
-	for (unsigned i = 0; i < n; i++)
-		__atomic_store_n(&entry[i], first + i * PAGE, __ATOMIC_RELEASE);
-	for (unsigned i = 0; i < n; i++)
-		__atomic_store_n(&entry[i], 0, __ATOMIC_RELEASE);
+	uint64_t *at = &entry[first >> 12 & 511], value = addr | rights | (attr & flags);
+
+	for (uint64_t left = (last - first) >> 12; ; left--) {
+		__atomic_store_n(at++, value, __ATOMIC_RELEASE);
+		value += PAGE;
+		if (!left)
+			return 0;
+	}
+}
+
+int stores_unmap(uint64_t *entry, uint64_t first, uint64_t last, uint32_t flags, uint64_t *bytes)
+{
+	uint64_t *at = &entry[first >> 12 & 511];
+
+	(void)flags;
+	(void)bytes;
+	for (uint64_t left = (last - first) >> 12; ; left--) {
+		__atomic_store_n(at++, 0, __ATOMIC_RELEASE);
+		if (!left)
+			return 0;
+	}
 }

@@ -32,10 +32,15 @@ size_t flat_batch(const struct flat *flat, const uint64_t *iovas, size_t count, 
 /* Follows next[] n times. */
 uint64_t chase(const uint64_t *next, uint64_t at, uint64_t n);
 
-/* Are two arrays of n words equal? As the C library does it. */
-int read_two(const void *a, const void *b, size_t bytes);
+/* Reads n words of two arrays, to the end; what they differ in. */
+uint64_t read_two(const uint64_t *a, const uint64_t *b, size_t n);
 
-/* Release stores of n consecutive entries, then of zeros. */
-void stores(uint64_t *entry, uint64_t first, unsigned n);
+/*
+ * Release stores of the entries of first..last, called as snest_table_map and
+ * snest_table_unmap are. `entry` is one table of 512.
+ */
+int stores_map(uint64_t *entry, uint64_t first, uint64_t last, uint64_t addr, uint32_t rights,
+               uint32_t attr, uint32_t flags);
+int stores_unmap(uint64_t *entry, uint64_t first, uint64_t last, uint32_t flags, uint64_t *bytes);
 
 #endif

@@ -502,6 +502,13 @@ static void add_special(struct gb_suite *suite, const char *name, void *(*own)(c
 void lookup_add(struct gb_suite *suite)
 {
 	static const uint64_t sizes[] = {KIB, 64 * KIB, MIB, 16 * MIB};
+	struct gb_group flavour = {
+		.setup = setup,
+		.teardown = teardown,
+		.arg = {64 * KIB, 12, RANDOM, 0},
+		.members = random_members,
+		.count = 3,
+	};
 	bool quick = gb_quick(suite);
 
 	for (unsigned i = 0; i < 4; i++) {
@@ -525,6 +532,8 @@ void lookup_add(struct gb_suite *suite)
 	if (!quick)
 		add(suite, "1G", 64, 30, RANDOM, plain_1g_members, 2);
 
+	group_name(&flavour, "lookup/flavour %s", snest_rcu_flavour());
+	gb_add(suite, &flavour);
 	add_special(suite, "paths", setup_paths, 0, path_members, 3);
 	for (uint64_t n = 1; n <= 4096; n *= quick ? 64 : 8) {
 		char name[32];

@@ -80,6 +80,11 @@ int main(int argc, char **argv)
 	suite = gb_create(&options);
 	lookup_add(suite);
 	sync_add(suite);
+	threads_add(suite);
+	map_add(suite);
+	walk_add(suite);
+	vtd_add(suite);
+	memory_add(suite);
 	failed = gb_finish(suite);
 	snest_thread_unregister();
 	return failed != 0;

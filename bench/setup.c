@@ -11,6 +11,8 @@
 
 /* Room for the guest's tables behind its data. */
 #define TABLES (GIB / 2)
+/* The budget of a shadow: for twice what the largest guest maps. */
+#define TABLES_MAX GIB
 
 void must(int ret, const char *what)
 {
@@ -29,15 +31,20 @@ void *must_alloc(size_t size, size_t align)
 	return memory;
 }
 
+/* Address space in huge pages, as far as the kernel has some: aligned to them. */
 static void *reserve(size_t size)
 {
-	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+	size_t huge = 2 * MIB, before;
+	char *memory = mmap(NULL, size + huge, PROT_READ | PROT_WRITE,
 	                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (memory == MAP_FAILED)
 		must(-errno, "mmap");
-	madvise(memory, size, MADV_HUGEPAGE);
-	return memory;
+	before = -(uintptr_t)memory & (huge - 1);
+	munmap(memory, before);
+	munmap(memory + before + size, huge - before);
+	madvise(memory + before, size, MADV_HUGEPAGE);
+	return memory + before;
 }
 
 void *must_map(size_t size)
@@ -200,6 +207,16 @@ void guest_mirror(struct guest *g)
 	g->mirrored = true;
 }
 
+void guest_settle(struct guest *g)
+{
+	struct snest_vm_stats stats = {.size = sizeof(stats)};
+
+	do {
+		must(snest_drain(g->vm, 0), "drain");
+		must(snest_vm_stats(g->vm, &stats), "statistics");
+	} while (stats.table_bytes);
+}
+
 void guest_fill(struct guest *g)
 {
 	struct snest_translation t;
@@ -223,6 +240,7 @@ struct guest *guest_create(const struct guest_shape *shape)
 		.flags = SNEST_SPACE_ANNOUNCED,
 		.tag = {.domain = 1},
 	};
+	struct snest_vm_config vm = {.size = sizeof(vm)};
 	uint64_t frames;
 
 	memset(g, 0, sizeof(*g));
@@ -232,7 +250,8 @@ struct guest *guest_create(const struct guest_shape *shape)
 	if (!g->shape.spread)
 		g->shape.spread = 1;
 	frames = shape->ram_leaves ? shape->ram_leaves : shape->leaves;
-	must(snest_vm_create(NULL, &g->vm), "vm");
+	vm.table_bytes_max = TABLES_MAX;
+	must(snest_vm_create(&vm, &g->vm), "vm");
 	ram_create(g, frames << shape->lg2);
 	stage = guest_stage(g->shape.format);
 	must(snest_table_create(g->vm, &stage, &g->memory, &g->table), "table");

@@ -86,6 +86,9 @@ void guest_destroy(struct guest *g);
 void guest_fill(struct guest *g);
 void guest_mirror(struct guest *g);
 
+/* Waits until a shadow that was dropped is freed and its tables are in the pool. */
+void guest_settle(struct guest *g);
+
 /* IOVA of a leaf, its guest physical address, its host address. */
 static inline uint64_t guest_iova(const struct guest *g, uint64_t leaf)
 {

@@ -2,6 +2,7 @@
 /*
  * USDT probes: places where tools such as bpftrace and perf can look in. A
  * probe that nobody watches is one no-op instruction. Provider name: snest.
+ * docs/tracing.md lists them; a test holds that list against the library.
  */
 #ifndef SN_CORE_PROBE_H
 #define SN_CORE_PROBE_H

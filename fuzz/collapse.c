@@ -198,7 +198,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	/* With updates: no reference, only what must hold always. */
 	ret = snest_walk(image.direct, stage, all.count, iova, access, 0, &r, NULL, NULL);
 	fuzz_check(!ret, "snest_walk: %d", ret);
-	fuzz_check(answer.ok || r.outcome == SNEST_WALK_FAULT, "an update makes a fault go away");
 	return 0;
 }
 

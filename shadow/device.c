@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Devices and their bindings; see device.h. */
 #include <errno.h>
+#include "core/extensible.h"
 #include "shadow/device.h"
 #include "shadow/shadow.h"
 #include "shadow/space.h"
@@ -142,6 +143,8 @@ int snest_device_bind(struct snest_device *device, uint32_t pasid, struct snest_
 			return -EINVAL;
 		}
 		sn_publish(at, space);
+		device->stats.binds += space != NULL;
+		device->stats.unbinds += old != NULL;
 		if (pasid != SNEST_NO_PASID)
 			device->bound += (space != NULL) - (old != NULL);
 	}
@@ -170,8 +173,25 @@ void snest_device_unbind_all(struct snest_device *device, bool all)
 				continue;
 			sn_publish(&leaf->space[j], NULL);
 			device->bound--;
+			device->stats.unbinds++;
 			snest_space_put(old);
 		}
 	}
 	pthread_mutex_unlock(&device->lock);
+}
+
+int snest_device_stats(struct snest_device *device, struct snest_device_stats *stats)
+{
+	struct snest_device_stats now = { .size = 0 };
+
+	pthread_mutex_lock(&device->lock);
+	now.binds = device->stats.binds;
+	now.unbinds = device->stats.unbinds;
+	now.bound = device->bound + (device->space != NULL);
+	pthread_mutex_unlock(&device->lock);
+	now.misses = __atomic_load_n(&device->stats.misses, __ATOMIC_RELAXED);
+	now.faults = __atomic_load_n(&device->stats.faults, __ATOMIC_RELAXED);
+	now.unbound = __atomic_load_n(&device->stats.unbound, __ATOMIC_RELAXED);
+	now.pins = __atomic_load_n(&device->stats.pins, __ATOMIC_RELAXED);
+	return SN_STRUCT_OUT(stats, &now);
 }

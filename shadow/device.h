@@ -36,9 +36,18 @@ struct snest_device {
 	uint32_t rid;
 	pthread_mutex_t lock; /* guards the bindings */
 	uint32_t bound;       /* PASIDs that are bound */
+	struct snest_device_stats stats; /* misses, faults, unbound, pins: atomic; others: under lock */
 	struct snest_device *next; /* RCU: chain of its bucket */
 	struct sn_reclaim_node node;
 };
+
+/* A request that the shadow did not answer. Any thread. */
+static inline void sn_device_missed(struct snest_device *device, bool fault)
+{
+	__atomic_fetch_add(&device->stats.misses, 1, __ATOMIC_RELAXED);
+	if (fault)
+		__atomic_fetch_add(&device->stats.faults, 1, __ATOMIC_RELAXED);
+}
 
 /* Inside a read section. */
 static inline struct snest_space *sn_device_space(struct snest_device *device, uint32_t pasid)

@@ -58,7 +58,7 @@ static void finish(struct sn_drain_link *drain)
 	while (drain) {
 		struct sn_drain_link *next = drain->next;
 
-		SN_PROBE1(drain, drain->number);
+		SN_PROBE2(drain_done, drain->vm, drain);
 		/* The node is the caller's again from here on. */
 		drain->done(drain->opaque);
 		drain = next;
@@ -113,6 +113,7 @@ void snest_drain_async(struct snest_vm *vm, struct snest_drain *node, snest_done
 	drain->opaque = opaque;
 	if (shadow)
 		__atomic_fetch_add(&shadow->drains, 1, __ATOMIC_RELAXED);
+	SN_PROBE2(drain_begin, vm, drain);
 	sn_reclaim_defer(&vm->reclaim, &drain->node, drain_readers_gone);
 }
 
@@ -265,7 +266,11 @@ int snest_pin(struct snest_device *device, uint32_t pasid, uint64_t iova, uint64
 		return -EINVAL;
 	sn_read_begin();
 	space = sn_device_lookup_space(device, pasid, iova, access, &pin->translation, fault);
-	ret = space ? sn_space_fill(space, iova, access, &fill, fault) : -EACCES;
+	ret = -EACCES;
+	if (space) {
+		ret = sn_space_fill(space, iova, access, &fill, fault);
+		sn_device_missed(device, ret != 0);
+	}
 	if (!ret && !sn_space_ref(space)) {
 		/* Its last device let go of it a moment ago. */
 		if (fault)
@@ -300,7 +305,9 @@ int snest_pin(struct snest_device *device, uint32_t pasid, uint64_t iova, uint64
 	link->prev = pins->newest;
 	*pins->newest = link;
 	pins->newest = &link->next;
+	pins->held++;
 	pthread_mutex_unlock(&pins->lock);
+	__atomic_fetch_add(&device->stats.pins, 1, __ATOMIC_RELAXED);
 	/* Only now: a drain that began before the pin was listed still waits for this section. */
 	sn_read_end();
 	return 0;
@@ -320,6 +327,7 @@ void snest_unpin(struct snest_pin *pin)
 		link->next->prev = link->prev;
 	else
 		pins->newest = link->prev;
+	pins->held--;
 	if (pins->drains && !pins->queued &&
 	    (!pins->oldest || pins->oldest->number > pins->drains->number)) {
 		pins->queued = true;

@@ -24,6 +24,7 @@ static unsigned leaf_shift(unsigned lg2)
 /* Forgets the whole shadow to stay in the budget; what is needed comes back by misses. */
 static void evict(struct snest_space *space)
 {
+	SN_PROBE2(evict, space, space->graveyard.linked * 4096);
 	sn_space_note(space, 0, UINT64_MAX);
 	sn_tree_detach(&space->tree[0], &space->graveyard);
 	sn_tree_detach(&space->tree[1], &space->graveyard);
@@ -74,7 +75,7 @@ static void fill_publish(struct snest_space *space, uint64_t iova, uint32_t acce
 	 * memory.seq: the changer makes it odd before it publishes the new map,
 	 * and comes through this lock afterwards (core/memory.h).
 	 */
-	if (!space->mirror && !(memory_seq & 1) &&
+	if (!space->mirror && !sn_graveyard_is_full(&space->graveyard) && !(memory_seq & 1) &&
 	    __atomic_load_n(&space->vm->memory.seq, __ATOMIC_ACQUIRE) == memory_seq &&
 	    !sn_space_overtaken(space, seq, first, last)) {
 		ret = publish(space, tree, iova, t->host, lg2, rights, guest_lg2);
@@ -88,6 +89,19 @@ static void fill_publish(struct snest_space *space, uint64_t iova, uint32_t acce
 	}
 	pthread_mutex_unlock(&space->lock);
 	__atomic_fetch_add(ret ? &space->fills_dropped : &space->fills, 1, __ATOMIC_RELAXED);
+}
+
+/*
+ * Would an invalidation reach this address? Arm may ignore the top byte: a
+ * request then carries a tag there, an invalidation does not.
+ */
+static bool is_named(const struct snest_space *space, uint64_t iova)
+{
+	const struct sn_pt *pt = &space->stages.pt[0];
+
+	return !space->stages.count || pt->format != SNEST_FORMAT_ARM_S1 ||
+	       !(pt->flags & (SNEST_STAGE_ARM_TBI0 | SNEST_STAGE_ARM_TBI1)) || iova >> 55 == 0 ||
+	       iova >> 55 == 0x1ff;
 }
 
 int sn_space_fill(struct snest_space *space, uint64_t iova, uint32_t access, struct sn_fill *fill,
@@ -139,7 +153,8 @@ int sn_space_fill(struct snest_space *space, uint64_t iova, uint32_t access, str
 			fill->rights = rights;
 		}
 	}
-	fill_publish(space, iova, access, &t, rights, guest_lg2, seq, memory_seq);
+	if (t.lg2 >= SN_SH_SHIFT0 && is_named(space, iova))
+		fill_publish(space, iova, access, &t, rights, guest_lg2, seq, memory_seq);
 	SN_PROBE4(fill, space, iova, t.host, t.lg2);
 	return 0;
 }

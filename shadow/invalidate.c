@@ -32,6 +32,7 @@ static void forget(struct snest_space *space, struct sn_tree *tree, uint64_t fir
 		space->stats.over_invalidated +=
 			sn_tree_remove(tree, &space->graveyard, last + 1, wide_last);
 	space->stats.leaves_dropped += sn_tree_remove(tree, &space->graveyard, first, last);
+	sn_tree_tidy(tree, &space->graveyard);
 }
 
 int snest_space_invalidate(struct snest_space *space, uint64_t first, uint64_t last, uint32_t flags)

@@ -10,6 +10,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include "core/probe.h"
 #include "shadow/device.h"
 #include "shadow/space.h"
 
@@ -119,12 +120,16 @@ static inline __attribute__((always_inline)) bool hit(const struct sn_tree *tree
 	return true;
 }
 
-static __attribute__((noinline)) int miss(struct snest_space *space, uint64_t iova, uint32_t access,
-                                          struct snest_translation *t, struct snest_fault *fault)
+/* `device` is whose request it is, NULL if nobody's: it only counts. */
+static __attribute__((noinline)) int miss(struct snest_device *device, uint64_t iova,
+                                          uint32_t access, struct snest_translation *t,
+                                          struct snest_fault *fault, struct snest_space *space)
 {
 	struct sn_fill fill;
 	int ret = sn_space_fill(space, iova, access, &fill, fault);
 
+	if (device)
+		sn_device_missed(device, ret != 0);
 	if (ret) {
 		memset(t, 0, sizeof(*t));
 		t->outcome = SNEST_WALK_FAULT;
@@ -137,29 +142,35 @@ static __attribute__((noinline)) int miss(struct snest_space *space, uint64_t io
 	return 0;
 }
 
-/* Any request: with privilege, for no right at all, or one that the shadow could not answer. */
-static __attribute__((noinline)) int translate_slow(struct snest_space *space, uint64_t iova,
+/*
+ * Any request: with privilege, for no right at all, or one that the shadow could
+ * not answer. The order of the arguments is that of the public functions, so
+ * that these need not move any to get here.
+ */
+static __attribute__((noinline)) int translate_slow(struct snest_device *device, uint64_t iova,
                                                     uint32_t access, struct snest_translation *t,
-                                                    struct snest_fault *fault)
+                                                    struct snest_fault *fault,
+                                                    struct snest_space *space)
 {
 	uint32_t need = access & SNEST_RIGHTS;
 	unsigned shift;
 	uint64_t entry = sn_tree_find(sn_space_tree(space, access), iova, &shift);
 
 	if ((entry & need) != need || !(entry & SN_SH_RIGHTS) || shift > 63)
-		return miss(space, iova, access, t, fault);
+		return miss(device, iova, access, t, fault, space);
 	fill_in(t, entry, iova, shift);
 	return 0;
 }
 
-static inline __attribute__((always_inline)) int translate(struct snest_space *space, uint64_t iova,
-                                                           uint32_t access,
+static inline __attribute__((always_inline)) int translate(struct snest_device *device,
+                                                           uint64_t iova, uint32_t access,
                                                            struct snest_translation *t,
-                                                           struct snest_fault *fault)
+                                                           struct snest_fault *fault,
+                                                           struct snest_space *space)
 {
 	if (usual(access) && __builtin_expect(hit(&space->tree[0], iova, access, t), 1))
 		return 0;
-	return translate_slow(space, iova, access, t, fault);
+	return translate_slow(device, iova, access, t, fault, space);
 }
 
 /* The space of a request that is bound to none: the front end finds it, or refuses. */
@@ -170,6 +181,7 @@ resolve(struct snest_device *device, uint32_t pasid, uint64_t iova, uint32_t acc
 	struct snest_fault ignored, *f = fault ? fault : &ignored;
 	struct snest_space *space;
 
+	__atomic_fetch_add(&device->stats.unbound, 1, __ATOMIC_RELAXED);
 	memset(t, 0, sizeof(*t));
 	t->outcome = SNEST_WALK_FAULT;
 	*f = (struct snest_fault){
@@ -182,12 +194,14 @@ resolve(struct snest_device *device, uint32_t pasid, uint64_t iova, uint32_t acc
 	};
 	for (unsigned tries = 0; device->resolve && tries < RESOLVE_TRIES; tries++) {
 		if (device->resolve(device->opaque, device, pasid, iova, access, f))
-			return NULL;
+			break;
 		/* An invalidation that comes between may have unbound it again. */
 		space = sn_device_space(device, pasid);
 		if (space)
 			return space;
 	}
+	__atomic_fetch_add(&device->stats.faults, 1, __ATOMIC_RELAXED);
+	SN_PROBE4(fault, NULL, iova, access, f->reason);
 	return NULL;
 }
 
@@ -205,7 +219,7 @@ struct snest_space *sn_device_lookup_space(struct snest_device *device, uint32_t
 int snest_space_translate(struct snest_space *space, uint64_t iova, uint32_t access,
                           struct snest_translation *translation, struct snest_fault *fault)
 {
-	return translate(space, iova, access, translation, fault);
+	return translate(NULL, iova, access, translation, fault, space);
 }
 
 /* Out of line, so that the way of a hit keeps nothing across a call. */
@@ -216,7 +230,7 @@ static __attribute__((noinline)) int translate_unbound(struct snest_device *devi
 {
 	struct snest_space *space = resolve(device, pasid, iova, access, t, fault);
 
-	return space ? translate_slow(space, iova, access, t, fault) : -EACCES;
+	return space ? translate_slow(device, iova, access, t, fault, space) : -EACCES;
 }
 
 int snest_translate_pasid(struct snest_device *device, uint32_t pasid, uint64_t iova,
@@ -227,7 +241,7 @@ int snest_translate_pasid(struct snest_device *device, uint32_t pasid, uint64_t 
 
 	if (__builtin_expect(!space, 0))
 		return translate_unbound(device, pasid, iova, access, translation, fault);
-	return translate(space, iova, access, translation, fault);
+	return translate(device, iova, access, translation, fault, space);
 }
 
 int snest_translate(struct snest_device *device, uint64_t iova, uint32_t access,
@@ -237,7 +251,7 @@ int snest_translate(struct snest_device *device, uint64_t iova, uint32_t access,
 
 	if (__builtin_expect(!space, 0))
 		return translate_unbound(device, SNEST_NO_PASID, iova, access, translation, fault);
-	return translate(space, iova, access, translation, fault);
+	return translate(device, iova, access, translation, fault, space);
 }
 
 /* ---- Batches --------------------------------------------------------------- */
@@ -247,8 +261,9 @@ int snest_translate(struct snest_device *device, uint64_t iova, uint32_t access,
  * are what misses the caches, overlap instead of waiting for each other. Each
  * entry is loaded once; one that was found above level 0 is kept in `large`.
  */
-static inline size_t translate_some(struct snest_space *space, const uint64_t *iovas, size_t n,
-                                    uint32_t access, struct snest_translation *t)
+static inline size_t translate_some(struct snest_device *device, struct snest_space *space,
+                                    const uint64_t *iovas, size_t n, uint32_t access,
+                                    struct snest_translation *t)
 {
 	const uint64_t *slot[BATCH];
 	uint64_t large[BATCH];
@@ -271,7 +286,7 @@ static inline size_t translate_some(struct snest_space *space, const uint64_t *i
 		uint64_t entry = sn_sh_load(slot[i]);
 
 		if (__builtin_expect(access & ~(uint32_t)entry, 0)) {
-			good += !translate_slow(space, iovas[i], access, &t[i], NULL);
+			good += !translate_slow(device, iovas[i], access, &t[i], NULL, space);
 			continue;
 		}
 		fill_in(&t[i], entry, iovas[i], shift[i]);
@@ -292,12 +307,13 @@ size_t snest_translate_batch(struct snest_device *device, const uint64_t *iovas,
 		                                                   iovas[at], access, t, NULL);
 
 		if (space && usual(access)) {
-			good += translate_some(space, iovas + at, n, access, t);
+			good += translate_some(device, space, iovas + at, n, access, t);
 			continue;
 		}
 		for (size_t i = 0; i < n; i++) {
 			if (space)
-				good += !translate_slow(space, iovas[at + i], access, &t[i], NULL);
+				good += !translate_slow(device, iovas[at + i], access, &t[i], NULL,
+				                        space);
 			else
 				t[i] = (struct snest_translation){ .outcome = SNEST_WALK_FAULT };
 		}
@@ -352,12 +368,13 @@ static inline uint64_t scatter_table(const struct snest_space *space, uint64_t i
 }
 
 /* One translation, up to the end of its leaf. Returns how many bytes; 0: stop. */
-static uint64_t scatter_leaf(struct snest_space *space, uint64_t iova, uint64_t length,
-                             uint32_t access, struct list *list, struct snest_fault *fault)
+static uint64_t scatter_leaf(struct snest_device *device, struct snest_space *space, uint64_t iova,
+                             uint64_t length, uint32_t access, struct list *list,
+                             struct snest_fault *fault)
 {
 	struct snest_translation t;
 
-	if (translate(space, iova, access, &t, fault))
+	if (translate(device, iova, access, &t, fault, space))
 		return 0;
 	if (t.outcome != SNEST_WALK_HOST) {
 		if (fault) {
@@ -373,9 +390,9 @@ static uint64_t scatter_leaf(struct snest_space *space, uint64_t iova, uint64_t 
 	return append(list, t.host, length) ? length : 0;
 }
 
-static size_t scatter(struct snest_space *space, uint64_t iova, uint64_t length, uint32_t access,
-                      struct snest_host_range *ranges, size_t max, uint64_t *done,
-                      struct snest_fault *fault)
+static size_t scatter(struct snest_device *device, struct snest_space *space, uint64_t iova,
+                      uint64_t length, uint32_t access, struct snest_host_range *ranges, size_t max,
+                      uint64_t *done, struct snest_fault *fault)
 {
 	struct list list = { .range = ranges, .max = max };
 	uint64_t covered = 0, more;
@@ -386,8 +403,8 @@ static size_t scatter(struct snest_space *space, uint64_t iova, uint64_t length,
 			more = scatter_table(space, iova + covered, length - covered, access,
 			                     &list);
 		if (!more)
-			more = scatter_leaf(space, iova + covered, length - covered, access, &list,
-			                    fault);
+			more = scatter_leaf(device, space, iova + covered, length - covered, access,
+			                    &list, fault);
 		if (!more)
 			break;
 		covered += more;
@@ -412,18 +429,19 @@ size_t snest_scatter(struct snest_device *device, uint64_t iova, uint64_t length
 	/* A range that runs past 2^64 is cut there: the bus has no addresses beyond. */
 	if (length && length - 1 > UINT64_MAX - iova)
 		length = UINT64_MAX - iova + 1;
-	return scatter(space, iova, length, access, ranges, max, done, fault);
+	return scatter(device, space, iova, length, access, ranges, max, done, fault);
 }
 
 /* Copies at most to the end of one leaf. */
-static int dma_piece(struct snest_space *space, uint64_t iova, void *buf, size_t length,
-                     uint32_t access, size_t *copied, struct snest_fault *fault)
+static int dma_piece(struct snest_device *device, struct snest_space *space, uint64_t iova,
+                     void *buf, size_t length, uint32_t access, size_t *copied,
+                     struct snest_fault *fault)
 {
 	struct snest_translation t;
 	struct sn_target target;
 	struct sn_env env;
 	size_t n;
-	int ret = translate(space, iova, access, &t, fault);
+	int ret = translate(device, iova, access, &t, fault, space);
 
 	if (ret)
 		return ret;
@@ -483,8 +501,8 @@ static int dma(struct snest_device *device, uint32_t pasid, uint64_t iova, void 
 		struct snest_space *space =
 			sn_device_lookup_space(device, pasid, iova + total, access, &t, fault);
 
-		ret = space ? dma_piece(space, iova + total, (char *)buf + total, length - total,
-		                        access, &n, fault)
+		ret = space ? dma_piece(device, space, iova + total, (char *)buf + total,
+		                        length - total, access, &n, fault)
 		            : -EACCES;
 		if (ret)
 			break;

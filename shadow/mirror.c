@@ -9,7 +9,7 @@
 
 int sn_mirror_observe(struct snest_space *space, uint64_t first, uint64_t last)
 {
-	struct snest_sink_op op = { .map = 0, .first = first, .last = last };
+	struct snest_sink_op op = {.map = 0, .first = first, .last = last};
 	struct sn_mirror *m = space->observer;
 	size_t done = 0;
 	int ret = m->sink.apply(m->sink.opaque, &op, 1, &done);
@@ -23,9 +23,9 @@ int sn_mirror_observe(struct snest_space *space, uint64_t first, uint64_t last)
 static int check_sink(const struct snest_sink *sink)
 {
 	return !sink->apply || sink->reserved ||
-			       (sink->flags & ~(SNEST_SINK_CAN_SPLIT | SNEST_SINK_UNMAP_ONLY))
-		       ? -EINVAL
-		       : 0;
+	                       (sink->flags & ~(SNEST_SINK_CAN_SPLIT | SNEST_SINK_UNMAP_ONLY))
+	               ? -EINVAL
+	               : 0;
 }
 
 /* Fills the sink for the first time. Under the lock. */

@@ -22,6 +22,9 @@ struct sn_mirror {
 	struct snest_sink_op op[SN_MIRROR_BATCH];
 	unsigned count;
 	int error; /* first failure of the sink in this sync */
+	/* What could not be mapped and is not yet reported; 0: nothing. */
+	int missing;
+	uint64_t missing_first, missing_last;
 };
 
 /* Makes the sink equal to the guest's tables in first..last. 0, or what failed. */

@@ -41,6 +41,7 @@ struct sn_pins {
 	pthread_mutex_t lock; /* guards all of it */
 	struct sn_pin_link *oldest, **newest;
 	uint64_t number; /* of the newest pin so far */
+	uint64_t held;
 	struct sn_drain_link *drains, **drains_tail; /* past their grace period, in order */
 	struct snest_vm *vm;
 	struct sn_reclaim_node node; /* brings drains that lost their last pin to the background */

@@ -30,10 +30,16 @@ struct sn_shadow {
 	struct sn_tracker tracker;
 	bool log_dirty;        /* under lock: new spaces begin with the log on */
 	uint64_t drains; /* atomic, relaxed */
+	struct snest_space_stats gone; /* of spaces that are no more */
 };
 
 /* The VM's shadow; NULL if out of memory. */
 struct sn_shadow *sn_shadow(struct snest_vm *vm);
+
+/* A space's numbers as they are now. Takes its lock. */
+void sn_space_count(struct snest_space *space, struct snest_space_stats *now);
+/* Adds to the VM's totals what a space counted that is about to go. */
+void sn_shadow_retire(struct sn_shadow *shadow, struct snest_space *space);
 
 static inline unsigned sn_tag_bucket(uint32_t domain)
 {

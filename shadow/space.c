@@ -9,7 +9,9 @@
 #include "shadow/mirror.h"
 #include "shadow/shadow.h"
 #include "shadow/space.h"
-#include "shadow/track.h"
+
+/* A terabyte of 4 KiB pages. */
+#define SYNC_ENTRIES_MAX ((uint64_t)1 << 28)
 
 /* Do rights of this stage depend on whether a request is privileged? */
 static bool looks_at_privilege(unsigned format)
@@ -97,6 +99,8 @@ static int space_new(struct snest_vm *vm, const struct snest_space_config *confi
 	sn_tree_init(&space->tree[0]);
 	sn_tree_init(&space->tree[1]);
 	sn_graveyard_init(&space->graveyard, vm);
+	space->sync_entries_max =
+		config->sync_entries_max ? config->sync_entries_max : SYNC_ENTRIES_MAX;
 	if (config->table_bytes_max)
 		space->graveyard.linked_max = config->table_bytes_max / 4096;
 	sn_dirty_init(&space->dirty, vm);
@@ -197,21 +201,6 @@ void snest_space_put(struct snest_space *space)
 	sn_tree_detach(&space->tree[0], &space->graveyard);
 	sn_tree_detach(&space->tree[1], &space->graveyard);
 	pthread_mutex_unlock(&space->lock);
+	sn_shadow_retire(shadow, space);
 	sn_reclaim_defer(&space->vm->reclaim, &space->node, space_freed);
-}
-
-int snest_space_stats(struct snest_space *space, struct snest_space_stats *stats)
-{
-	struct snest_space_stats now;
-
-	pthread_mutex_lock(&space->lock);
-	now = space->stats;
-	now.table_bytes = space->graveyard.linked * 4096;
-	now.table_pages = space->track ? space->track->count : 0;
-	pthread_mutex_unlock(&space->lock);
-	now.misses = __atomic_load_n(&space->misses, __ATOMIC_RELAXED);
-	now.faults = __atomic_load_n(&space->faults, __ATOMIC_RELAXED);
-	now.fills = __atomic_load_n(&space->fills, __ATOMIC_RELAXED);
-	now.fills_dropped = __atomic_load_n(&space->fills_dropped, __ATOMIC_RELAXED);
-	return SN_STRUCT_OUT(stats, &now);
 }

@@ -54,6 +54,7 @@ struct snest_space {
 		uint64_t first, last;
 	} recent[SN_RECENT]; /* range of invalidation number n at n % SN_RECENT */
 	struct sn_graveyard graveyard;
+	uint64_t sync_entries_max; /* budget of a mirror's sync */
 	struct sn_mirror *mirror; /* NULL: lookups only */
 	struct sn_track *track;   /* write tracking of the mirror, or NULL */
 	struct sn_mirror *observer; /* a sink that is told of invalidations, or NULL */

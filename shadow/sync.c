@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Sync of a mirrored space, the general way; see sync.h. */
 #include <errno.h>
+#include "core/probe.h"
 #include "shadow/sync.h"
 #include "shadow/track.h"
 
@@ -61,6 +62,14 @@ static int insert(struct sn_sync *s, uint64_t first, uint64_t last, uint64_t hos
 
 /* ---- Operations -------------------------------------------------------------- */
 
+/* Tells the sink what it lacks. */
+static void report(struct sn_mirror *m)
+{
+	if (m->missing && m->sink.failed)
+		m->sink.failed(m->sink.opaque, m->missing_first, m->missing_last, m->missing);
+	m->missing = 0;
+}
+
 void sn_sync_failed(struct sn_sync *s, uint64_t first, uint64_t last, int error)
 {
 	struct sn_mirror *m = s->mirror;
@@ -68,8 +77,16 @@ void sn_sync_failed(struct sn_sync *s, uint64_t first, uint64_t last, int error)
 	s->space->stats.sink_errors++;
 	if (!m->error)
 		m->error = error;
-	if (m->sink.failed)
-		m->sink.failed(m->sink.opaque, first, last, error);
+	/* One report for all that touches, or a hostile guest makes a million. */
+	if (m->missing == error && first >= m->missing_first && first - 1 <= m->missing_last) {
+		if (m->missing_last < last)
+			m->missing_last = last;
+		return;
+	}
+	report(m);
+	m->missing = error;
+	m->missing_first = first;
+	m->missing_last = last;
 }
 
 /* An operation that the sink refused: the shadow goes back to what the sink holds. */
@@ -77,15 +94,14 @@ static void refused(struct sn_sync *s, const struct snest_sink_op *op, int error
 {
 	struct sn_mirror *m = s->mirror;
 
-	s->space->stats.sink_errors++;
 	s->disturbed = true;
-	if (!m->error)
-		m->error = error;
 	erase(s, op->first, op->last);
 	if (op->map) {
-		if (m->sink.failed)
-			m->sink.failed(m->sink.opaque, op->first, op->last, error);
+		sn_sync_failed(s, op->first, op->last, error);
 	} else {
+		s->space->stats.sink_errors++;
+		if (!m->error)
+			m->error = error;
 		/* Still held by the sink; lookups do not use it, the next sync tries again. */
 		insert(s, op->first, op->last, op->host, SN_SH_HELD, 0, true);
 	}
@@ -101,6 +117,7 @@ void sn_sync_flush(struct sn_sync *s)
 		size_t done = 0;
 		int ret = m->sink.apply(m->sink.opaque, &m->op[at], m->count - at, &done);
 
+		SN_PROBE4(sink, s->space, m->count - at, done, ret);
 		stats->sink_batches++;
 		if (done > m->count - at)
 			done = m->count - at;
@@ -339,13 +356,13 @@ static int collect(void *opaque, const struct snest_run *run)
 	return s->full;
 }
 
-/* Reads the next window, from s->first up to at most `last`. */
-static void read_window(struct sn_sync *s, uint64_t last)
+/* Reads the next window, from s->first up to at most `last`. False: no entry may be read any more. */
+static bool read_window(struct sn_sync *s, uint64_t last)
 {
 	struct sn_ranger r = { .visit = collect, .opaque = s };
 	int ret;
 
-	r.budget = UINT64_MAX;
+	r.budget = s->budget;
 	r.resume = s->first;
 	s->count = 0;
 	s->full = false;
@@ -357,13 +374,39 @@ static void read_window(struct sn_sync *s, uint64_t last)
 		sn_env_watch(&r.env, &s->space->track->watch);
 	ret = sn_ranger_run(&r, s->first, last);
 	sn_read_end();
-	s->last = ret ? s->run[s->count - 1].last : last;
+	s->last = last;
+	if (ret == -EAGAIN) {
+		s->budget = 0;
+		s->last = r.resume - 1;
+		return r.resume > s->first;
+	}
+	s->budget = r.budget < s->budget ? r.budget : 0;
+	if (ret)
+		s->last = s->run[s->count - 1].last;
+	return true;
+}
+
+/*
+ * The budget is spent: what the guest maps in first..last stays unknown, so the
+ * sink must hold nothing there.
+ */
+static void give_up(struct sn_sync *s, uint64_t first, uint64_t last)
+{
+	s->first = s->back = first;
+	s->last = last;
+	s->count = s->at = 0;
+	sn_tree_visit(s->tree, first, last, old_leaf, s);
+	sn_sync_flush(s);
+	sn_sync_failed(s, s->back, last, -ENOSPC);
 }
 
 static void sync_window(struct sn_sync *s, uint64_t last)
 {
 	s->back = s->first;
-	read_window(s, last);
+	if (!s->budget || !read_window(s, last)) {
+		give_up(s, s->first, last);
+		return;
+	}
 	sn_tree_visit(s->tree, s->first, s->last, old_leaf, s);
 	sn_sync_flush(s);
 	for (unsigned i = 0; i < s->count; i++)
@@ -437,6 +480,7 @@ int sn_mirror_sync(struct snest_space *space, uint64_t first, uint64_t last)
 	s.mirror = space->mirror;
 	s.tree = &space->tree[0];
 	s.mirror->error = 0;
+	s.budget = space->sync_entries_max;
 	sn_tree_widen(s.tree, &first, &last);
 	first &= ~(uint64_t)4095;
 	last |= 4095;
@@ -447,6 +491,8 @@ int sn_mirror_sync(struct snest_space *space, uint64_t first, uint64_t last)
 	else
 		sn_sync_general(&s, first, last);
 	sn_sync_flush(&s);
+	report(s.mirror);
+	sn_tree_tidy(s.tree, &space->graveyard);
 	if (space->track)
 		sn_track_sync_end(space->track);
 	return s.mirror->error;

@@ -42,6 +42,7 @@ struct sn_sync {
 	/* What units that went had outside the range; mapped again behind it. */
 	uint64_t again_first, again_last;
 	uint64_t back; /* where the first unit begins that went in this window */
+	uint64_t budget; /* entries of the guest's tables that may still be read */
 	bool disturbed; /* the sink refused something, and the shadow was put back */
 };
 
@@ -53,7 +54,7 @@ void sn_sync_queue(struct sn_sync *s, bool map, uint64_t first, uint64_t last, u
 uint64_t *sn_sync_slot(struct sn_sync *s, uint64_t iova, unsigned shift, unsigned origin,
                        int *error);
 
-/* Something that the guest maps could not be mapped. */
+/* Something that the guest maps could not be mapped; told to the sink when the sync is over. */
 void sn_sync_failed(struct sn_sync *s, uint64_t first, uint64_t last, int error);
 
 /* Hands what is queued to the sink. */

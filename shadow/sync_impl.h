@@ -45,6 +45,7 @@ struct step {
 	/* what the general way has to do before this goes on */
 	bool rest;
 	uint64_t rest_first, rest_last;
+	uint64_t last; /* of all that is gone through */
 };
 
 /* ThreadSanitizer is right that C does not know what the machine does. */
@@ -80,6 +81,21 @@ static void F(put_off)(struct step *x, uint64_t first, uint64_t last)
 	x->rest = true;
 	x->rest_first = first;
 	x->rest_last = last;
+}
+
+/*
+ * Takes n entries off the budget. Where it does not suffice, everything from
+ * `first` on is left to the general way, which gives up, and the caller unwinds.
+ */
+static inline bool F(charge)(struct step *x, unsigned n, uint64_t first)
+{
+	if (__builtin_expect(x->s->budget >= n, 1)) {
+		x->s->budget -= n;
+		return true;
+	}
+	x->s->budget = 0;
+	F(put_off)(x, first, x->last);
+	return false;
 }
 
 /* The shadow entry for a level-0 guest entry, wherever it leads. */
@@ -256,6 +272,8 @@ static void F(tables)(struct step *x, unsigned level, unsigned grant, const uint
 	unsigned i = (unsigned)((first - base) >> shift);
 	unsigned i_last = (unsigned)((last - base) >> shift);
 
+	if (!F(charge)(x, i_last - i + 1, first))
+		return;
 	if (level == 0) {
 		F(pages)(x, grant, guest + i, shadow ? shadow + i : NULL,
 			 base + ((uint64_t)i << shift), i_last - i + 1);
@@ -325,6 +343,7 @@ void SN_CAT(sn_sync, FMT)(struct sn_sync *s, uint64_t first, uint64_t last)
 		if (!guest || !F(align)(s, pt->top[0], &shadow))
 			break;
 		x.open = x.rest = s->disturbed = false;
+		x.last = to;
 		F(tables)(&x, pt->top[0], grant, guest, shadow, 0, at, to);
 		F(close_run)(&x);
 		at = to + 1;

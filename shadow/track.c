@@ -38,7 +38,7 @@ void sn_tracker_fini(struct sn_tracker *tracker)
 
 int snest_vm_track(struct snest_vm *vm, const struct snest_tracker *user)
 {
-	struct snest_tracker calls = { .protect = NULL };
+	struct snest_tracker calls = {.protect = NULL};
 	struct sn_shadow *shadow = sn_shadow(vm);
 	struct sn_tracker *tracker;
 	int ret = user ? SN_STRUCT_IN(&calls, user) : 0;

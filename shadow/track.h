@@ -57,7 +57,7 @@ struct sn_track;
 
 /* One space's use of one page. Under the space's lock but where said. */
 struct sn_use {
-	uint64_t page;       /* address / 4096; constant */
+	uint64_t page;          /* address / 4096; constant */
 	struct sn_track *track; /* constant */
 	struct sn_use *next_by_page;
 	struct sn_use *next_by_range, **prev_by_range;
@@ -93,7 +93,7 @@ struct sn_tracker {
 	struct sn_tracked_page **bucket;
 	uint64_t buckets, count;
 	uint64_t uses, uses_max; /* of all spaces */
-	uint64_t caller; /* atomic: the thread that is in protect or unprotect, 0 if none */
+	uint64_t caller;         /* atomic: the thread that is in protect or unprotect, 0 if none */
 };
 
 /* A tracked space's part; made and gone with its mirror. Under the space's lock. */
@@ -108,7 +108,7 @@ struct sn_track {
 	/* The sync that is going on. */
 	struct sn_sync *sync;
 	uint64_t number;
-	uint64_t first, last; /* what it re-reads; more may be read */
+	uint64_t first, last;           /* what it re-reads; more may be read */
 	uint64_t told_first, told_last; /* IOVAs last reported as failed; first > last: none */
 };
 

@@ -11,6 +11,9 @@ _Alignas(4096) const uint64_t sn_tree_nothing[SN_SH_SLOTS];
 
 #define TABLE_BYTES 4096u
 
+/* Fewer tables than this are not worth looking for empty ones. */
+#define TIDY_TABLES 64
+
 static uint64_t block_mask(unsigned lg2)
 {
 	return lg2 >= 64 ? UINT64_MAX : ((uint64_t)1 << lg2) - 1;
@@ -20,6 +23,7 @@ void sn_tree_init(struct sn_tree *tree)
 {
 	tree->root = SN_TREE_EMPTY;
 	tree->tables = 0;
+	tree->tidy_at = TIDY_TABLES;
 	tree->origin = 0;
 }
 
@@ -113,8 +117,7 @@ static uint64_t *table_alloc(struct sn_tree *tree, struct sn_graveyard *g, unsig
 {
 	uint64_t *table;
 
-	if (g->linked >= g->linked_max ||
-	    __atomic_load_n(&g->unlinked, __ATOMIC_RELAXED) >= g->linked_max) {
+	if (g->linked >= g->linked_max) {
 		*error = -ENOSPC;
 		return NULL;
 	}
@@ -264,8 +267,9 @@ static unsigned origin_at(const struct sn_tree *tree, uint64_t iova)
 	unsigned shift = tree->root & SN_SH_ROOT_SHIFT, origin = 0;
 	const uint64_t *table = sn_sh_table(tree->root);
 
+	/* Beyond the root may still be a part of a guest's page that begins inside. */
 	if (iova >> shift >= SN_SH_SLOTS)
-		return 0;
+		return sn_pool_page(table)->aux;
 	for (;;) {
 		uint64_t entry = table[sn_sh_index(iova, shift)];
 		unsigned here = sn_pool_page(table)->aux;
@@ -437,8 +441,50 @@ void sn_tree_detach(struct sn_tree *tree, struct sn_graveyard *graveyard)
 		return;
 	sn_sh_store(&tree->root, SN_TREE_EMPTY);
 	tree->tables = 0;
+	tree->tidy_at = TIDY_TABLES;
 	tree->origin = 0;
 	bury(graveyard, sn_sh_table(root), tables);
+}
+
+/* Unlinks the empty tables below one. */
+static void tidy_below(struct sn_tree *tree, struct sn_graveyard *g, uint64_t *table,
+                       unsigned shift)
+{
+	struct sn_page *page = sn_pool_page(table);
+
+	if (shift == SN_SH_SHIFT0)
+		return;
+	for (unsigned i = 0; i < SN_SH_SLOTS && page->used; i++) {
+		uint64_t entry = table[i];
+
+		if (!sn_sh_is_table(entry, shift))
+			continue;
+		tidy_below(tree, g, sn_sh_table(entry), shift - SN_SH_BITS);
+		if (sn_pool_page(sn_sh_table(entry))->used)
+			continue;
+		page->used--;
+		sn_sh_store(&table[i], 0);
+		unlink_table(tree, g, entry, shift - SN_SH_BITS);
+	}
+}
+
+void sn_tree_tidy(struct sn_tree *tree, struct sn_graveyard *graveyard)
+{
+	uint64_t room, grown;
+
+	if (tree->tables < tree->tidy_at)
+		return;
+	if (!sn_tree_is_empty(tree)) {
+		uint64_t *root = sn_sh_table(tree->root);
+
+		tidy_below(tree, graveyard, root, tree->root & SN_SH_ROOT_SHIFT);
+		if (!sn_pool_page(root)->used)
+			sn_tree_detach(tree, graveyard);
+	}
+	/* Again when it has doubled, or used up half of the room that is left. */
+	room = graveyard->linked_max - graveyard->linked;
+	grown = TIDY_TABLES + tree->tables;
+	tree->tidy_at = tree->tables + (grown < room / 2 ? grown : room / 2 + 1);
 }
 
 /* ---- Visiting ----------------------------------------------------------------- */

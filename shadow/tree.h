@@ -14,8 +14,8 @@
  *   5. Removing never allocates: unlinked tables are chained through their
  *      page records.
  *
- * Tables that become empty stay until a removal covers them whole or the tree
- * is detached, because guests reuse IOVAs.
+ * Tables that become empty stay until a removal covers them whole, the tree is
+ * detached, or it is tidied, because guests reuse IOVAs.
  */
 #ifndef SN_SHADOW_TREE_H
 #define SN_SHADOW_TREE_H
@@ -26,6 +26,7 @@
 struct sn_tree {
 	uint64_t root;   /* atomic; address of the top table | its index bit */
 	uint64_t tables; /* tables linked; under the space's lock */
+	uint64_t tidy_at; /* tables at which empty ones are looked for */
 	uint8_t origin;  /* largest ORIGIN below, 0 if none ever was; sticky until detached */
 };
 
@@ -40,8 +41,14 @@ struct sn_graveyard {
 	/* The space's account of tables: in its trees, unlinked and not yet free, and the budget. */
 	uint64_t linked;
 	uint64_t unlinked;     /* atomic */
-	uint64_t linked_max;   /* also of `unlinked` */
+	uint64_t linked_max;
 };
+
+/* As many tables wait for readers as the budget allows to be in use. */
+static inline bool sn_graveyard_is_full(const struct sn_graveyard *graveyard)
+{
+	return __atomic_load_n(&graveyard->unlinked, __ATOMIC_RELAXED) >= graveyard->linked_max;
+}
 
 /* An empty tree's root: a table of zeros, so that readers need no special case. */
 extern const uint64_t sn_tree_nothing[SN_SH_SLOTS];
@@ -122,6 +129,13 @@ uint64_t sn_tree_remove_host(struct sn_tree *tree, struct sn_graveyard *graveyar
 void sn_tree_withhold(struct sn_tree *tree, uint64_t iova_first, uint64_t iova_last,
                       uint64_t host_first, uint64_t host_last);
 void sn_tree_restore(struct sn_tree *tree);
+
+/*
+ * Unlinks tables that have become empty, if that may be worth it: when there
+ * are twice as many tables as were needed last time. Nobody is inside the tree
+ * but readers.
+ */
+void sn_tree_tidy(struct sn_tree *tree, struct sn_graveyard *graveyard);
 
 /* Unlinks everything in one store, whatever it holds. */
 void sn_tree_detach(struct sn_tree *tree, struct sn_graveyard *graveyard);

@@ -8,6 +8,7 @@
 #include <snest/space.h>
 #include <snest/stage.h>
 #include <snest/table.h>
+#include <snest/track.h>
 #include <snest/types.h>
 #include <snest/vm.h>
 #include <snest/vtd.h>

@@ -211,7 +211,7 @@ static void check_touched(void)
 
 static void remember(void)
 {
-	memcpy(&before, &run.sink, sizeof(before));
+	sink_copy(&before, &run.sink);
 	sink_reset(&run.sink);
 }
 

@@ -159,12 +159,11 @@ static int compare_run(void *opaque, const struct snest_run *r)
 /* Holds a sink against a fresh walk. */
 static struct compare compare(const struct sink *s)
 {
-	struct snest_walk_range range = { .size = sizeof(range), .last = ALL };
-	struct compare c = { .sink = s };
+	struct snest_walk_range range = {.size = sizeof(range), .last = ALL};
+	struct compare c = {.sink = s};
 
-	assert_int_equal(snest_walk_range(guest.vm, guest.list, guest.stages, &range, compare_run,
-	                                  &c),
-	                 0);
+	assert_int_equal(
+		snest_walk_range(guest.vm, guest.list, guest.stages, &range, compare_run, &c), 0);
 	return c;
 }
 
@@ -196,7 +195,7 @@ static void check(const struct sink *s)
 /* Tables of 4 KiB, all of one stage: each is protected, and nothing else. */
 static void check_protected(struct snest_space *space)
 {
-	struct snest_space_stats stats = { .size = sizeof(stats) };
+	struct snest_space_stats stats = {.size = sizeof(stats)};
 	uint64_t tables = 0;
 
 	assert_int_equal(snest_space_stats(space, &stats), 0);
@@ -232,7 +231,7 @@ static void drive(const struct guest_options *o, const char *name, bool memory)
 	struct snest_space *space;
 
 	begin(o, name);
-	space = guest_space(&guest, (struct snest_tag){ 7, 1 }, 0, 0);
+	space = guest_space(&guest, (struct snest_tag){7, 1}, 0, 0);
 	for (unsigned i = 0; i < 20; i++)
 		guest_step(&guest);
 	assert_int_equal(snest_space_mirror(space, &sink[0].sink), 0);
@@ -262,13 +261,13 @@ static void drive(const struct guest_options *o, const char *name, bool memory)
 
 static void test_silent_formats(void **state)
 {
-	static const char *const names[] = { "x86-64 4 levels", "x86-64 5 levels", "arm-s1 4K 48",
-		                             "arm-s1 4K 39, both halves", "riscv64 Sv39",
-		                             "riscv64 Sv48", "riscv64 Sv57" };
+	static const char *const names[] = {
+		"x86-64 4 levels", "x86-64 5 levels", "arm-s1 4K 48", "arm-s1 4K 39, both halves",
+		"riscv64 Sv39",    "riscv64 Sv48",    "riscv64 Sv57"};
 
 	(void)state;
 	for (size_t i = 0; i < 2 * sizeof(names) / sizeof(names[0]); i++) {
-		struct guest_options o = { .config = { guest_config(names[i / 2]) }, .seed = i };
+		struct guest_options o = {.config = {guest_config(names[i / 2])}, .seed = i};
 
 		drive(&o, names[i / 2], i & 1);
 	}
@@ -277,18 +276,18 @@ static void test_silent_formats(void **state)
 /* Tables of several pages, of parts of a page, of entries of 4 bytes. */
 static void test_odd_tables(void **state)
 {
-	static const char *const names[] = { "arm-s1 16K 36 and 25", "arm-s1 4K 32 and 16",
-		                             "arm-s1 TBI0, EPD1", "arm-s1 big-endian",
-		                             "riscv32 Sv32" };
+	static const char *const names[] = {"arm-s1 16K 36 and 25", "arm-s1 4K 32 and 16",
+	                                    "arm-s1 TBI0, EPD1", "arm-s1 big-endian",
+	                                    "riscv32 Sv32"};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		const struct test_config *config = guest_config(names[i]);
-		struct guest_options o = { .config = { config }, .seed = 100 + i };
+		struct guest_options o = {.config = {config}, .seed = 100 + i};
 		struct snest_space *space;
 
 		begin(&o, names[i]);
-		space = guest_space(&guest, (struct snest_tag){ 7, 1 }, 0, 0);
+		space = guest_space(&guest, (struct snest_tag){7, 1}, 0, 0);
 		assert_int_equal(snest_space_mirror(space, &sink[0].sink), 0);
 		for (unsigned n = 0; n < STEPS / 2; n++) {
 			guest_step(&guest);
@@ -304,15 +303,15 @@ static void test_odd_tables(void **state)
 static void test_two_stages(void **state)
 {
 	static const char *const names[][3] = {
-		{ "arm-s1 4K 48", "arm-s2 4K 48" },
-		{ "riscv64 Sv39", "riscv64 Sv48x4" },
-		{ "x86-64 4 levels", "vtd-ss 4 levels" },
-		{ "x86-64 4 levels", "arm-s2 4K 48", "vtd-ss 4 levels" },
+		{"arm-s1 4K 48", "arm-s2 4K 48"},
+		{"riscv64 Sv39", "riscv64 Sv48x4"},
+		{"x86-64 4 levels", "vtd-ss 4 levels"},
+		{"x86-64 4 levels", "arm-s2 4K 48", "vtd-ss 4 levels"},
 	};
 
 	(void)state;
 	for (size_t i = 0; i < 2 * sizeof(names) / sizeof(names[0]); i++) {
-		struct guest_options o = { .seed = 200 + i };
+		struct guest_options o = {.seed = 200 + i};
 
 		for (unsigned k = 0; k < 3; k++)
 			o.config[k] = names[i / 2][k] ? guest_config(names[i / 2][k]) : NULL;
@@ -323,14 +322,14 @@ static void test_two_stages(void **state)
 /* Two spaces share all tables: pages are protected once, and freed with the last. */
 static void test_two_spaces(void **state)
 {
-	struct guest_options o = { .config = { guest_config("arm-s1 4K 48") }, .seed = 300 };
+	struct guest_options o = {.config = {guest_config("arm-s1 4K 48")}, .seed = 300};
 	struct snest_space *space[2];
 	unsigned before;
 
 	(void)state;
 	begin(&o, "two spaces");
 	for (unsigned i = 0; i < 2; i++) {
-		space[i] = guest_space(&guest, (struct snest_tag){ 7, i }, 0, 0);
+		space[i] = guest_space(&guest, (struct snest_tag){7, i}, 0, 0);
 		assert_int_equal(snest_space_mirror(space[i], &sink[i].sink), 0);
 	}
 	for (unsigned i = 0; i < STEPS; i++) {
@@ -352,7 +351,7 @@ static void test_two_spaces(void **state)
 /* More spaces than one notice references at once. */
 static void test_many_spaces(void **state)
 {
-	struct guest_options o = { .config = { guest_config("riscv64 Sv39") }, .seed = 301 };
+	struct guest_options o = {.config = {guest_config("riscv64 Sv39")}, .seed = 301};
 	struct snest_space *space[40];
 
 	(void)state;
@@ -361,13 +360,13 @@ static void test_many_spaces(void **state)
 		static struct sink others;
 
 		/* All but two are looked at by count alone. */
-		space[i] = guest_space(&guest, (struct snest_tag){ 7, i }, 0, 0);
+		space[i] = guest_space(&guest, (struct snest_tag){7, i}, 0, 0);
 		sink_init(&others, 0);
 		assert_int_equal(snest_space_mirror(space[i], &others.sink), 0);
 		assert_int_equal(others.count, 0);
 	}
 	for (unsigned i = 0; i < 2; i++) {
-		space[i] = guest_space(&guest, (struct snest_tag){ 7, i }, 0, 0);
+		space[i] = guest_space(&guest, (struct snest_tag){7, i}, 0, 0);
 		assert_int_equal(snest_space_mirror(space[i], &sink[i].sink), 0);
 	}
 	for (unsigned i = 2; i < 40; i++)
@@ -388,13 +387,13 @@ static void test_many_spaces(void **state)
 /* Lost notices show: else the tests above would prove nothing. */
 static void test_lost_notices_show(void **state)
 {
-	struct guest_options o = { .config = { guest_config("riscv64 Sv48") }, .seed = 400 };
+	struct guest_options o = {.config = {guest_config("riscv64 Sv48")}, .seed = 400};
 	struct snest_space *space;
 	unsigned shown = 0;
 
 	(void)state;
 	begin(&o, "lost notices");
-	space = guest_space(&guest, (struct snest_tag){ 7, 1 }, 0, 0);
+	space = guest_space(&guest, (struct snest_tag){7, 1}, 0, 0);
 	assert_int_equal(snest_space_mirror(space, &sink[0].sink), 0);
 	for (unsigned i = 0; i < STEPS; i++) {
 		guard.deaf = i & 1;
@@ -417,13 +416,13 @@ static void test_lost_notices_show(void **state)
 
 static void test_refusals(void **state)
 {
-	struct guest_options o = { .config = { guest_config("arm-s1 4K 48") }, .seed = 500 };
-	struct snest_tracker half = { .size = sizeof(half), .protect = protect };
+	struct guest_options o = {.config = {guest_config("arm-s1 4K 48")}, .seed = 500};
+	struct snest_tracker half = {.size = sizeof(half), .protect = protect};
 	struct snest_space *space;
 
 	(void)state;
 	begin(&o, "refusals");
-	space = guest_space(&guest, (struct snest_tag){ 7, 1 }, 0, 0);
+	space = guest_space(&guest, (struct snest_tag){7, 1}, 0, 0);
 	assert_int_equal(snest_vm_track(guest.vm, &half), -EINVAL);
 	assert_int_equal(snest_table_written(guest.vm, 0, 0), -EINVAL);
 	assert_int_equal(snest_table_written(guest.vm, ALL, 2), -EINVAL);
@@ -447,9 +446,9 @@ static void test_protect_fails(void **state)
 {
 	(void)state;
 	for (unsigned n = 1; n <= 24; n++) {
-		struct guest_options o = { .config = { guest_config(n & 1 ? "riscv64 Sv39"
-			                                                  : "x86-64 4 levels") },
-			                   .seed = 600 + n };
+		struct guest_options o = {
+			.config = {guest_config(n & 1 ? "riscv64 Sv39" : "x86-64 4 levels")},
+			.seed = 600 + n};
 		struct snest_space *space;
 		bool failed = false;
 
@@ -458,7 +457,7 @@ static void test_protect_fails(void **state)
 		begin(&o, "protect fails");
 		for (unsigned i = 0; i < 20; i++)
 			guest_step(&guest);
-		space = guest_space(&guest, (struct snest_tag){ 7, 1 }, 0, 0);
+		space = guest_space(&guest, (struct snest_tag){7, 1}, 0, 0);
 		guard.fail_in = n;
 		if (snest_space_mirror(space, &sink[0].sink)) {
 			/* Nothing is left behind. */
@@ -489,14 +488,14 @@ static void test_protect_fails(void **state)
 /* Guests with more tables than the budget has room for. */
 static void test_budget(void **state)
 {
-	struct guest_options o = { .config = { guest_config("riscv64 Sv39") }, .seed = 700 };
-	struct snest_space_stats stats = { .size = sizeof(stats) };
+	struct guest_options o = {.config = {guest_config("riscv64 Sv39")}, .seed = 700};
+	struct snest_space_stats stats = {.size = sizeof(stats)};
 	struct snest_space *space;
 
 	(void)state;
 	begin(&o, "budget");
 	/* One page of shadow tables is as much as 21 tables that are tracked. */
-	space = guest_space(&guest, (struct snest_tag){ 7, 1 }, 0, 4096);
+	space = guest_space(&guest, (struct snest_tag){7, 1}, 0, 4096);
 	assert_int_equal(snest_space_mirror(space, &sink[0].sink), 0);
 	for (unsigned i = 0; i < 100; i++) {
 		guest_step(&guest);
@@ -517,9 +516,9 @@ static void test_every_allocation(void **state)
 
 	(void)state;
 	for (uint64_t n = 1; fired; n++) {
-		struct guest_options o = { .config = { guest_config("arm-s1 4K 48"),
-			                               guest_config("arm-s2 4K 48") },
-			                   .seed = 800 };
+		struct guest_options o = {
+			.config = {guest_config("arm-s1 4K 48"), guest_config("arm-s2 4K 48")},
+			.seed = 800};
 		struct snest_space *space;
 		uint64_t told;
 
@@ -528,7 +527,7 @@ static void test_every_allocation(void **state)
 		begin(&o, "failed allocation");
 		for (unsigned i = 0; i < 10; i++)
 			guest_step(&guest);
-		space = guest_space(&guest, (struct snest_tag){ 7, 1 }, 0, 0);
+		space = guest_space(&guest, (struct snest_tag){7, 1}, 0, 0);
 		test_fail_arm(&fail, n);
 		if (snest_space_mirror(space, &sink[0].sink)) {
 			assert_int_equal(sink[0].count, 0);
@@ -553,20 +552,29 @@ static void test_every_allocation(void **state)
 	}
 }
 
+static int register_thread(void **state)
+{
+	(void)state;
+	snest_thread_register();
+	return 0;
+}
+
+static int unregister_thread(void **state)
+{
+	(void)state;
+	snest_thread_unregister();
+	return 0;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_silent_formats),
-		cmocka_unit_test(test_odd_tables),
-		cmocka_unit_test(test_two_stages),
-		cmocka_unit_test(test_two_spaces),
-		cmocka_unit_test(test_many_spaces),
-		cmocka_unit_test(test_lost_notices_show),
-		cmocka_unit_test(test_refusals),
-		cmocka_unit_test(test_protect_fails),
-		cmocka_unit_test(test_budget),
-		cmocka_unit_test(test_every_allocation),
+		cmocka_unit_test(test_silent_formats), cmocka_unit_test(test_odd_tables),
+		cmocka_unit_test(test_two_stages),     cmocka_unit_test(test_two_spaces),
+		cmocka_unit_test(test_many_spaces),    cmocka_unit_test(test_lost_notices_show),
+		cmocka_unit_test(test_refusals),       cmocka_unit_test(test_protect_fails),
+		cmocka_unit_test(test_budget),         cmocka_unit_test(test_every_allocation),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, register_thread, unregister_thread);
 }

@@ -61,7 +61,7 @@ static struct embedder embedder;
 static int write_protect(struct embedder *e, uint64_t page, bool on)
 {
 	struct uffdio_writeprotect wp = {
-		.range = { .start = (uintptr_t)e->ram + (page << 12), .len = 4096 },
+		.range = {.start = (uintptr_t)e->ram + (page << 12), .len = 4096},
 		.mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
 	};
 
@@ -104,8 +104,7 @@ static void unprotect(void *opaque, uint64_t gpa, uint64_t length)
 static void *handle_faults(void *arg)
 {
 	struct embedder *e = arg;
-	struct pollfd fds[2] = { { .fd = e->fd, .events = POLLIN },
-		                 { .fd = e->stop, .events = POLLIN } };
+	struct pollfd fds[2] = {{.fd = e->fd, .events = POLLIN}, {.fd = e->stop, .events = POLLIN}};
 
 	for (;;) {
 		struct uffd_msg msg;
@@ -155,8 +154,8 @@ static int doorbell(struct embedder *e)
 /* False: this machine does not let us. */
 static bool embedder_init(struct embedder *e)
 {
-	struct uffdio_api api = { .api = UFFD_API, .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP };
-	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_WP };
+	struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP};
+	struct uffdio_register reg = {.mode = UFFDIO_REGISTER_MODE_WP};
 
 	memset(e, 0, sizeof(*e));
 	e->fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
@@ -271,7 +270,7 @@ static int compare_run(void *opaque, const struct snest_run *r)
 
 static void compare(struct vcpu *v)
 {
-	struct snest_walk_range range = { .size = sizeof(range), .last = UINT64_MAX };
+	struct snest_walk_range range = {.size = sizeof(range), .last = UINT64_MAX};
 
 	v->bytes = 0;
 	if (snest_walk_range(v->embedder->vm, snest_table_stage(v->table), 1, &range, compare_run,
@@ -315,9 +314,8 @@ static void *run_vcpu(void *arg)
 
 static void vcpu_init(struct vcpu *v, struct embedder *e, unsigned i)
 {
-	struct snest_stage shape = { .size = sizeof(shape),
-		                     .format = SNEST_FORMAT_RISCV64,
-		                     .levels = 3 };
+	struct snest_stage shape = {
+		.size = sizeof(shape), .format = SNEST_FORMAT_RISCV64, .levels = 3};
 	struct snest_table_memory memory = {
 		.size = sizeof(memory),
 		.alloc = page_alloc,
@@ -326,7 +324,7 @@ static void vcpu_init(struct vcpu *v, struct embedder *e, unsigned i)
 		.opaque = v,
 		.delta = 0 - (uint64_t)(uintptr_t)e->ram,
 	};
-	struct snest_space_config config = { .size = sizeof(config), .count = 1, .tag = { i, 0 } };
+	struct snest_space_config config = {.size = sizeof(config), .count = 1, .tag = {i, 0}};
 
 	memset(v, 0, sizeof(*v));
 	v->embedder = e;
@@ -342,15 +340,13 @@ static void vcpu_init(struct vcpu *v, struct embedder *e, unsigned i)
 static void test_userfaultfd(void **state)
 {
 	struct embedder *e = &embedder;
-	struct snest_tracker tracker = { .size = sizeof(tracker),
-		                         .opaque = e,
-		                         .protect = protect,
-		                         .unprotect = unprotect };
-	struct snest_region tables = { .size = sizeof(tables), .last = BYTES - 1 };
-	struct snest_region data = { .size = sizeof(data),
-		                     .first = DATA,
-		                     .last = DATA + (1 << 24) - 1,
-		                     .host = 1ull << 40 };
+	struct snest_tracker tracker = {
+		.size = sizeof(tracker), .opaque = e, .protect = protect, .unprotect = unprotect};
+	struct snest_region tables = {.size = sizeof(tables), .last = BYTES - 1};
+	struct snest_region data = {.size = sizeof(data),
+	                            .first = DATA,
+	                            .last = DATA + (1 << 24) - 1,
+	                            .host = 1ull << 40};
 	pthread_t thread[GUESTS];
 
 	(void)state;
@@ -365,8 +361,10 @@ static void test_userfaultfd(void **state)
 		vcpu_init(&vcpus[i], e, i);
 	for (unsigned i = 0; i < GUESTS; i++)
 		assert_int_equal(pthread_create(&thread[i], NULL, run_vcpu, &vcpus[i]), 0);
+	snest_thread_offline();
 	for (unsigned i = 0; i < GUESTS; i++)
 		pthread_join(thread[i], NULL);
+	snest_thread_online();
 	for (unsigned i = 0; i < GUESTS; i++) {
 		assert_int_equal(vcpus[i].mismatches, 0);
 		assert_true(vcpus[i].sink.maps > STEPS / 2);
@@ -385,11 +383,25 @@ static void test_userfaultfd(void **state)
 	embedder_fini(e);
 }
 
+static int register_thread(void **state)
+{
+	(void)state;
+	snest_thread_register();
+	return 0;
+}
+
+static int unregister_thread(void **state)
+{
+	(void)state;
+	snest_thread_unregister();
+	return 0;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_userfaultfd),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, register_thread, unregister_thread);
 }

@@ -31,8 +31,9 @@
 /* What a translation came to. */
 struct sn_answer {
 	bool ok;
+	bool cut;       /* ends within a page, which is never right */
 	uint8_t rights; /* SNEST_READ, SNEST_WRITE */
-	uint8_t lg2;    /* size of the translation */
+	uint8_t lg2;    /* size of the translation; 0: not told */
 	uint32_t code;  /* fault code, 0: none reported */
 	uint64_t gpa;
 };
@@ -259,8 +260,8 @@ void sn_life_destroy(struct sn_life *life);
 /* Before each event is applied. */
 void sn_life_event(struct sn_replay *r, const struct sn_trace_event *event);
 void sn_life_command(struct sn_replay *r, const struct sn_cover *cover);
-/* Writes the picture. 0 or -errno after a message. */
-int sn_life_draw(struct sn_replay *r);
+/* The life is over: writes the picture. 0 or -errno after a message. */
+int sn_life_finish(struct sn_replay *r);
 
 /* ---- replay_report.c, replay_json.c ---- */
 

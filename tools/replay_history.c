@@ -36,7 +36,7 @@ void sn_history_destroy(struct sn_history *h)
 
 bool sn_answer_same(const struct sn_answer *a, const struct sn_answer *b)
 {
-	if (a->ok != b->ok)
+	if (a->ok != b->ok || a->cut != b->cut)
 		return false;
 	/* Offsets within the page are the IOVA's own in every answer. */
 	return a->ok ? !((a->gpa ^ b->gpa) & ~(uint64_t)4095) && a->rights == b->rights : true;

@@ -91,7 +91,8 @@ static void answer(struct sn_json *json, const char *key, const struct sn_answer
 	if (a->ok) {
 		sn_json_hex(json, "address", a->gpa);
 		sn_json_string(json, "rights", sn_rights_text(a->rights, rights));
-		sn_json_number(json, "lg2", a->lg2);
+		if (a->lg2)
+			sn_json_number(json, "lg2", a->lg2);
 	} else {
 		sn_json_number(json, "code", a->code);
 	}

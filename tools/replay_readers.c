@@ -6,8 +6,15 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include "tools/replay_slots.h"
+
+/*
+ * Lookups between two offers of the processor to others. A reader that loses it
+ * inside a section holds up every wait of the guest until it gets it back.
+ */
+#define ROUND 64u
 
 struct reader {
 	pthread_t thread;
@@ -103,7 +110,7 @@ static void look(struct reader *reader, const struct sn_slot *slot, uint32_t acc
 	snest_read_begin();
 	if (!snest_translate_pasid(slot->device, slot->pasid, slot->page, access, &t, NULL)) {
 		got.ok = true;
-		got.rights = (uint8_t)t.rights;
+		got.rights = t.rights & (SNEST_READ | SNEST_WRITE);
 		got.gpa = t.outcome == SNEST_WALK_HOST ? sn_replay_gpa(r, t.host) : t.host;
 		/* An address that is none of ours must not be followed. */
 		if (t.outcome == SNEST_WALK_HOST && got.gpa != t.host)
@@ -140,11 +147,14 @@ static void *run(void *opaque)
 
 	snest_thread_register();
 	while (!__atomic_load_n(&readers->stop, __ATOMIC_RELAXED)) {
-		const struct sn_slot *slot = choose(reader, reader->replay->slots);
+		for (unsigned i = 0; i < ROUND; i++) {
+			const struct sn_slot *slot = choose(reader, reader->replay->slots);
 
-		if (slot)
-			look(reader, slot, reader->random & 2 ? SNEST_WRITE : SNEST_READ);
-		snest_thread_quiescent();
+			if (slot)
+				look(reader, slot, reader->random & 2 ? SNEST_WRITE : SNEST_READ);
+			snest_thread_quiescent();
+		}
+		sched_yield();
 	}
 	snest_thread_unregister();
 	return NULL;

@@ -18,8 +18,9 @@ static void print_answer(const char *label, const struct sn_answer *a)
 	char rights[4], size[SN_SIZE_TEXT];
 
 	if (a->ok)
-		printf("    %-9s 0x%" PRIx64 " %s %s\n", label, a->gpa,
-		       sn_rights_text(a->rights, rights), sn_size_lg2(a->lg2, size));
+		printf("    %-9s 0x%" PRIx64 " %s %s%s\n", label, a->gpa,
+		       sn_rights_text(a->rights, rights), a->lg2 ? sn_size_lg2(a->lg2, size) : "",
+		       a->cut ? "ends within a page" : "");
 	else if (a->code)
 		printf("    %-9s fault 0x%x (%s)\n", label, a->code,
 		       snest_fault_code_name("vtd", a->code) ? snest_fault_code_name("vtd", a->code)
@@ -170,5 +171,6 @@ void sn_replay_report(const struct sn_replay *r)
 	if (r->saved_line)
 		printf("  saved         in front of line %" PRIu64 " to %s\n",
 		       r->saved_line, r->options->save);
-	printf("  replayed in   %.2f s\n", (double)r->elapsed_ns / 1e9);
+	printf("  %s %.2f s\n", r->complete || r->saved_line ? "replayed in  " : "gave up after",
+	       (double)r->elapsed_ns / 1e9);
 }

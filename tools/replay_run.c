@@ -279,7 +279,7 @@ static int finish(struct sn_replay *r, int ret)
 	if (!ret && r->options->mirror && !r->saved_line)
 		ret = sn_replay_mirror_finish(r);
 	if (!ret && r->life)
-		ret = sn_life_draw(r);
+		ret = sn_life_finish(r);
 	r->vm_stats.size = sizeof(r->vm_stats);
 	r->vtd_stats.size = sizeof(r->vtd_stats);
 	snest_vm_stats(r->vm, &r->vm_stats);

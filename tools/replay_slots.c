@@ -37,6 +37,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
+/* The largest page of any stage in a trace. */
+#define ALIGN ((uint64_t)1 << 30)
+
 static void *reserve(uint64_t bytes)
 {
 	void *p = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE,
@@ -60,13 +63,16 @@ int sn_slots_create(struct sn_replay *r)
 
 		stamps->first = ram[s->regions].first;
 		stamps->last = ram[s->regions].last;
-		stamps->data = reserve(bytes);
-		stamps->users = stamps->data ? reserve(bytes >> 10) : NULL;
+		stamps->mapping = reserve(bytes + ALIGN);
+		stamps->users = stamps->mapping ? reserve(bytes >> 10) : NULL;
 		if (!stamps->users) {
-			if (stamps->data)
-				munmap(stamps->data, bytes);
+			if (stamps->mapping)
+				munmap(stamps->mapping, bytes + ALIGN);
 			return -ENOMEM;
 		}
+		/* GPAs and host addresses differ by a multiple: large pages stay large. */
+		stamps->data = stamps->mapping;
+		stamps->data += (stamps->first - (uintptr_t)stamps->mapping) & (ALIGN - 1);
 	}
 	return 0;
 }
@@ -76,7 +82,7 @@ void sn_slots_destroy(struct sn_slots *s)
 	for (unsigned i = 0; s && i < s->regions; i++) {
 		uint64_t bytes = s->stamps[i].last - s->stamps[i].first + 1;
 
-		munmap(s->stamps[i].data, bytes);
+		munmap(s->stamps[i].mapping, bytes + ALIGN);
 		munmap(s->stamps[i].users, bytes >> 10);
 	}
 	for (uint64_t i = 0; s && i < s->count; i++)

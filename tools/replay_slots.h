@@ -59,6 +59,7 @@ struct sn_unit {
 
 struct sn_stamps {
 	uint64_t first, last; /* GPAs */
+	void *mapping;        /* holds `data` */
 	uint8_t *data;        /* host memory of the region: its address is the host address */
 	uint32_t *users;      /* for each page, places in sets that name it */
 };

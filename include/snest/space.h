@@ -54,6 +54,11 @@ struct snest_space_config {
 	uint32_t flags;                   /* SNEST_SPACE_* */
 	struct snest_tag tag;
 	uint64_t table_bytes_max; /* budget of this space's shadow; 0: the VM's only */
+	/*
+	 * Entries of the guest's tables that one sync of a mirror may read; 0:
+	 * 2^28. What is beyond is unmapped and reported to the sink (-ENOSPC).
+	 */
+	uint64_t sync_entries_max;
 };
 
 /*
@@ -339,24 +344,58 @@ SNEST_API int snest_vm_dirty(struct snest_vm *vm, uint64_t first, uint64_t last,
 SNEST_API int snest_space_enumerate(struct snest_space *space, uint64_t first, uint64_t last,
                                     snest_run_fn visit, void *opaque);
 
+/* ---- Statistics ------------------------------------------------------------ */
+
+/*
+ * Numbers are totals so far unless they say "now". Lookups that hit are not
+ * counted, because counting would store to memory that readers share; a caller
+ * knows how many it made, and docs/tracing.md shows how to count from outside.
+ */
 struct snest_space_stats {
-	size_t size;
-	uint64_t table_bytes; /* shadow tables in use */
-	uint64_t leaves_published; /* so far */
-	uint64_t misses;
+	size_t size; /* sizeof(struct snest_space_stats), set by the caller */
+	uint64_t table_bytes; /* shadow tables in use now */
+	uint64_t leaves_published;
+	uint64_t misses; /* requests that walked the stages; pins do too */
 	uint64_t fills;
 	uint64_t fills_dropped; /* not published: an invalidation or memory change overlapped */
-	uint64_t faults;
+	uint64_t faults;        /* misses that were refused */
 	uint64_t invalidations;
-	uint64_t invalidations_all;
-	uint64_t leaves_dropped;
+	uint64_t invalidations_all; /* of them, those of the whole space */
+	uint64_t leaves_dropped; /* one by one; what goes as a whole table or shadow counts as one */
 	uint64_t over_invalidated; /* leaves dropped beyond the range asked for */
 	uint64_t evictions;        /* shadows dropped to stay in the budget */
 	uint64_t sink_maps, sink_unmaps, sink_batches, sink_pages, sink_errors;
-	uint64_t table_pages; /* pages of guest memory whose writes are tracked for it */
+	uint64_t table_pages; /* pages of guest memory whose writes are tracked for it now */
 	uint64_t notices;     /* of snest_table_written that concerned it */
 };
+/* Fills *stats. Any thread. Errors: -EINVAL, -E2BIG. */
 SNEST_API int snest_space_stats(struct snest_space *space, struct snest_space_stats *stats);
+
+struct snest_device_stats {
+	size_t size;      /* sizeof(struct snest_device_stats), set by the caller */
+	uint64_t misses;  /* requests that walked the stages; pins do too */
+	uint64_t faults;  /* requests that were refused */
+	uint64_t unbound; /* requests that found no space bound */
+	uint64_t binds, unbinds;
+	uint64_t bound; /* PASIDs that are bound now; requests without one count as one */
+	uint64_t pins;
+};
+SNEST_API int snest_device_stats(struct snest_device *device, struct snest_device_stats *stats);
+
+/* The VM's spaces together; those that are gone count in what is a total. */
+struct snest_shadow_stats {
+	size_t size; /* sizeof(struct snest_shadow_stats), set by the caller */
+	uint64_t spaces, devices; /* now */
+	uint64_t mirrors;         /* spaces with a sink now, observers included */
+	uint64_t tracked_pages;   /* pages of guest memory that are protected now */
+	uint64_t drains;          /* begun */
+	uint64_t drains_waiting;  /* for pins, now */
+	uint64_t pins_held;       /* now */
+	uint64_t pin_oldest_ns;   /* how long the oldest of them has been held */
+	struct snest_space_stats sum;
+};
+/* Cost follows the spaces and devices. */
+SNEST_API int snest_shadow_stats(struct snest_vm *vm, struct snest_shadow_stats *stats);
 
 #ifdef __cplusplus
 }

@@ -11,7 +11,7 @@
 /* Index of the first map that ends at or behind iova. */
 static unsigned from(const struct sink *s, uint64_t iova)
 {
-	unsigned low = 0, high = s->count;
+	unsigned low = s->head, high = s->head + s->count;
 
 	while (low < high) {
 		unsigned middle = low + (high - low) / 2;
@@ -28,13 +28,18 @@ const struct sink_map *sink_find(const struct sink *s, uint64_t iova)
 {
 	unsigned i = from(s, iova);
 
-	return i < s->count && s->map[i].first <= iova ? &s->map[i] : NULL;
+	return i < s->head + s->count && s->map[i].first <= iova ? &s->map[i] : NULL;
 }
 
 static void insert(struct sink *s, unsigned at, struct sink_map map)
 {
 	assert_true(s->count < SINK_MAPS_MAX);
-	memmove(&s->map[at + 1], &s->map[at], (s->count - at) * sizeof(s->map[0]));
+	if (s->head + s->count == SINK_MAPS_MAX) {
+		memmove(&s->map[0], &s->map[s->head], s->count * sizeof(s->map[0]));
+		at -= s->head;
+		s->head = 0;
+	}
+	memmove(&s->map[at + 1], &s->map[at], (s->head + s->count - at) * sizeof(s->map[0]));
 	s->map[at] = map;
 	s->count++;
 }
@@ -47,10 +52,10 @@ static int do_map(struct sink *s, const struct snest_sink_op *op)
 	    (op->host & 4095) || !op->rights || (op->rights & ~(SNEST_READ | SNEST_WRITE)))
 		fail_msg("map 0x%" PRIx64 " - 0x%" PRIx64 " to 0x%" PRIx64 ", rights %u", op->first,
 		         op->last, op->host, op->rights);
-	if (at < s->count && s->map[at].first <= op->last)
+	if (at < s->head + s->count && s->map[at].first <= op->last)
 		fail_msg("map 0x%" PRIx64 " - 0x%" PRIx64 " over 0x%" PRIx64 " - 0x%" PRIx64,
 		         op->first, op->last, s->map[at].first, s->map[at].last);
-	if (s->limit && s->count >= s->limit)
+	if (s->count >= (s->limit ? s->limit : SINK_MAPS_MAX))
 		return -ENOSPC;
 	insert(s, at, (struct sink_map){ op->first, op->last, op->host, op->rights });
 	s->maps++;
@@ -64,7 +69,7 @@ static void split(struct sink *s, uint64_t at)
 	struct sink_map *m = &s->map[i];
 	struct sink_map lower = *m;
 
-	if (i == s->count || m->first >= at)
+	if (i == s->head + s->count || m->first >= at)
 		return;
 	if (!(s->sink.flags & SNEST_SINK_CAN_SPLIT))
 		fail_msg("unmap at 0x%" PRIx64 " cuts 0x%" PRIx64 " - 0x%" PRIx64, at, m->first,
@@ -86,7 +91,7 @@ static int do_unmap(struct sink *s, const struct snest_sink_op *op)
 	if (op->last != UINT64_MAX)
 		split(s, op->last + 1);
 	i = from(s, op->first);
-	while (i + n < s->count && s->map[i + n].first <= op->last) {
+	while (i + n < s->head + s->count && s->map[i + n].first <= op->last) {
 		if (s->map[i + n].first != at)
 			break;
 		at = s->map[i + n].last + 1;
@@ -97,7 +102,12 @@ static int do_unmap(struct sink *s, const struct snest_sink_op *op)
 	if (at != op->last + 1)
 		fail_msg("unmap 0x%" PRIx64 " - 0x%" PRIx64 ": nothing at 0x%" PRIx64, op->first,
 		         op->last, at);
-	memmove(&s->map[i], &s->map[i + n], (s->count - i - n) * sizeof(s->map[0]));
+	/* Everything is often unmapped from the front. */
+	if (i == s->head)
+		s->head += n;
+	else
+		memmove(&s->map[i], &s->map[i + n],
+		        (s->head + s->count - i - n) * sizeof(s->map[0]));
 	s->count -= n;
 	s->unmaps++;
 	s->unmapped_bytes += op->last - op->first + 1;
@@ -159,6 +169,14 @@ void sink_init(struct sink *s, uint32_t flags)
 	s->fail_with = -EIO;
 }
 
+void sink_copy(struct sink *to, const struct sink *from_sink)
+{
+	to->sink = from_sink->sink;
+	to->head = 0;
+	to->count = from_sink->count;
+	memcpy(to->map, &from_sink->map[from_sink->head], to->count * sizeof(to->map[0]));
+}
+
 void sink_reset(struct sink *s)
 {
 	s->calls = s->maps = s->unmaps = s->failures = s->told = 0;
@@ -170,7 +188,7 @@ uint64_t sink_bytes(const struct sink *s)
 {
 	uint64_t bytes = 0;
 
-	for (unsigned i = 0; i < s->count; i++)
+	for (unsigned i = s->head; i < s->head + s->count; i++)
 		bytes += s->map[i].last - s->map[i].first + 1;
 	return bytes;
 }

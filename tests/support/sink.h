@@ -21,8 +21,8 @@ struct sink_map {
 
 struct sink {
 	struct snest_sink sink;
-	unsigned count;
-	struct sink_map map[SINK_MAPS_MAX]; /* ascending */
+	unsigned head, count;
+	struct sink_map map[SINK_MAPS_MAX]; /* `count` of them from `head` on, ascending */
 	unsigned limit;    /* maps it takes; 0: SINK_MAPS_MAX */
 	uint64_t fail_in;  /* the n-th operation from now fails; 0: none */
 	uint64_t fail_every; /* and then every n-th; 0: only that one */
@@ -40,6 +40,8 @@ struct sink {
 void sink_init(struct sink *sink, uint32_t flags);
 /* Forgets the counters and what was unmapped, not the maps. */
 void sink_reset(struct sink *sink);
+/* Copies the maps, for comparing later. */
+void sink_copy(struct sink *to, const struct sink *from_sink);
 /* The map that holds iova, or NULL. */
 const struct sink_map *sink_find(const struct sink *sink, uint64_t iova);
 uint64_t sink_bytes(const struct sink *sink);

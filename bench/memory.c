@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Memory: bytes of shadow per mapped page, and hostile tables against a budget.
+ *
+ * What counts here is the counter beside the time: bytes_per_page, of tables in
+ * use. The time is that of one fill. The limit is a flat array: 8 bytes.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include "bench/families.h"
+#include "bench/limits.h"
+
+enum shape { DENSE, SPARSE, CONTIGUOUS };
+
+struct memory {
+	struct guest *guest;
+	bool mirrored;
+};
+
+static double table_bytes(const struct guest *g)
+{
+	struct snest_space_stats stats = {.size = sizeof(stats)};
+
+	must(snest_space_stats(g->space, &stats), "statistics");
+	return (double)stats.table_bytes;
+}
+
+static void run_fill(struct gb_run *run, void *group, uint64_t mirror)
+{
+	struct memory *m = group;
+	struct guest *g = m->guest;
+	double bytes = 0;
+
+	while (gb_next(run, g->shape.leaves)) {
+		uint64_t start;
+
+		if (m->mirrored)
+			snest_space_unmirror(g->space);
+		m->mirrored = g->mirrored = false;
+		snest_space_invalidate(g->space, 0, UINT64_MAX, 0);
+		guest_settle(g);
+		start = now_ns();
+		if (mirror)
+			guest_mirror(g);
+		else
+			guest_fill(g);
+		gb_manual(run, now_ns() - start);
+		m->mirrored = mirror;
+		bytes = table_bytes(g);
+	}
+	gb_counter(run, "bytes_per_page", bytes / (double)g->shape.leaves);
+}
+
+/* A table whose every entry points to itself maps 2^36 pages with one page of memory. */
+#define BOMB_BUDGET (64 * MIB)
+
+struct bomb {
+	struct guest *guest;
+	struct snest_space *space;
+	struct snest_device *device;
+};
+
+static void run_bomb(struct gb_run *run, void *group, uint64_t arg)
+{
+	struct snest_space_stats stats = {.size = sizeof(stats)};
+	struct bomb *b = group;
+	struct snest_translation t;
+	uint64_t seed = 7;
+
+	(void)arg;
+	while (gb_next(run, 1)) {
+		snest_read_begin();
+		snest_translate(b->device, (random_next(&seed) << 16) % ((uint64_t)1 << 48),
+		                SNEST_READ, &t, NULL);
+		snest_read_end();
+	}
+	must(snest_space_stats(b->space, &stats), "statistics");
+	gb_counter(run, "of_budget", (double)stats.table_bytes / (double)BOMB_BUDGET);
+}
+
+/* ---- Groups --------------------------------------------------------------------------- */
+
+static void *setup(const uint64_t *arg)
+{
+	struct guest_shape shape = {.leaves = arg[0], .lg2 = 12};
+	struct memory *m = must_alloc(sizeof(*m), 64);
+
+	memset(m, 0, sizeof(*m));
+	shape.spread = arg[1] == SPARSE ? 512 : 1;
+	shape.contiguous = arg[1] == CONTIGUOUS;
+	m->guest = guest_create(&shape);
+	return m;
+}
+
+static void teardown(void *group)
+{
+	struct memory *m = group;
+
+	guest_destroy(m->guest);
+	free(m);
+}
+
+static void *setup_bomb(const uint64_t *arg)
+{
+	const struct guest_shape shape = {.leaves = 1, .lg2 = 12};
+	struct bomb *b = must_alloc(sizeof(*b), 64);
+	struct snest_stage stage = guest_stage(SNEST_FORMAT_VTD_SS);
+	struct snest_space_config config = {
+		.size = sizeof(config),
+		.stages = &stage,
+		.count = 1,
+		.tag = {.domain = 2},
+		.table_bytes_max = BOMB_BUDGET,
+	};
+	uint64_t *table;
+
+	(void)arg;
+	b->guest = guest_create(&shape);
+	table = b->guest->memory.alloc(b->guest->memory.opaque, 12);
+	stage.root = (uint64_t)((char *)table - b->guest->ram.base);
+	for (unsigned i = 0; i < 512; i++)
+		table[i] = stage.root | RW;
+	must(snest_space_get(b->guest->vm, &config, &b->space), "space");
+	must(snest_device_create(b->guest->vm, 9, NULL, NULL, &b->device), "device");
+	must(snest_device_bind(b->device, SNEST_NO_PASID, b->space), "bind");
+	return b;
+}
+
+static void teardown_bomb(void *group)
+{
+	struct bomb *b = group;
+
+	snest_device_destroy(b->device);
+	snest_space_put(b->space);
+	guest_destroy(b->guest);
+	free(b);
+}
+
+static const struct gb_member members[] = {
+	{"fill", .flags = GB_MANUAL, .run = run_fill, .arg = 0},
+	{"mirror", .flags = GB_MANUAL, .run = run_fill, .arg = 1},
+};
+
+static const struct gb_member bomb_members[] = {
+	{"lookups", .run = run_bomb},
+};
+
+void memory_add(struct gb_suite *suite)
+{
+	static const char *const names[] = {"dense", "sparse", "contiguous"};
+	uint64_t leaves = gb_quick(suite) ? 256 * KIB : MIB;
+	struct gb_group group = {.setup = setup, .teardown = teardown};
+
+	group.members = members;
+	group.count = 2;
+	for (unsigned shape = 0; shape < 3; shape++) {
+		group_name(&group, "memory/%s", names[shape]);
+		group.arg[0] = shape == SPARSE ? 2 * KIB : leaves;
+		group.arg[1] = shape;
+		gb_add(suite, &group);
+	}
+	group_name(&group, "memory/bomb");
+	group.setup = setup_bomb;
+	group.teardown = teardown_bomb;
+	group.members = bomb_members;
+	group.count = 1;
+	gb_add(suite, &group);
+}

@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Lookups by several threads, and while somebody else invalidates all the time.
+ *
+ * Each thread looks up random leaves of one space through one device. Time is
+ * the processor's per lookup where threads never wait for each other, and the
+ * wall's where they do: the peers, and everything beside an invalidator.
+ */
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "bench/families.h"
+#include "bench/limits.h"
+#include "bench/peers.h"
+
+#define BLOCK 256u
+#define LEAVES (64 * KIB)
+#define HOT_LEAVES KIB
+
+enum { SPACE_MIRRORED, SPACE_PLAIN, SPACES };
+
+/* What the thread beside the readers does. */
+enum invalidator { NONE, UNCHANGED, REMAP, DROP, PEER };
+
+struct threads {
+	struct guest *guest[SPACES];
+	struct flat flat;
+	struct peer *peer[4];
+};
+
+/* ---- The invalidator ------------------------------------------------------------------- */
+
+struct disturbance {
+	struct threads *t;
+	enum invalidator kind;
+	enum peer_kind peer;
+	bool stop; /* atomic */
+	uint64_t done;
+	uint64_t start;
+	pthread_t thread;
+};
+
+static void disturb(struct disturbance *d, uint64_t leaf)
+{
+	struct guest *g = d->t->guest[d->kind == DROP ? SPACE_PLAIN : SPACE_MIRRORED];
+	uint64_t first = leaf * PAGE, last = first + PAGE - 1;
+
+	switch (d->kind) {
+	case REMAP: {
+		/* Two pages of the guest swap places; each command announces one of them. */
+		uint64_t other = leaf ^ 1, *a = guest_entry(g, leaf), *b = guest_entry(g, other);
+		uint64_t swap = *a;
+
+		__atomic_store_n(a, *b, __ATOMIC_RELAXED);
+		__atomic_store_n(b, swap, __ATOMIC_RELAXED);
+		snest_space_invalidate(g->space, first, last, 0);
+		snest_space_invalidate(g->space, other * PAGE, other * PAGE + PAGE - 1, 0);
+		d->done++;
+		break;
+	}
+	case PEER:
+		peer_remove(d->t->peer[d->peer], leaf * PAGE, 12);
+		peer_insert(d->t->peer[d->peer], leaf * PAGE, 12, guest_host(g, leaf), RW);
+		break;
+	default:
+		snest_space_invalidate(g->space, first, last, 0);
+		break;
+	}
+	d->done++;
+}
+
+static void *disturb_thread(void *opaque)
+{
+	struct disturbance *d = opaque;
+	uint64_t seed = 99;
+
+	snest_thread_register();
+	while (!__atomic_load_n(&d->stop, __ATOMIC_RELAXED)) {
+		disturb(d, random_below(&seed, LEAVES));
+		snest_thread_quiescent();
+	}
+	snest_thread_unregister();
+	return NULL;
+}
+
+static void disturb_begin(struct disturbance *d)
+{
+	if (d->kind == NONE)
+		return;
+	d->start = now_ns();
+	if (pthread_create(&d->thread, NULL, disturb_thread, d))
+		d->kind = NONE;
+}
+
+static void disturb_end(struct disturbance *d, struct gb_run *run)
+{
+	if (d->kind == NONE)
+		return;
+	__atomic_store_n(&d->stop, true, __ATOMIC_RELAXED);
+	pthread_join(d->thread, NULL);
+	gb_counter(run, "ns_per_command",
+	           (double)(now_ns() - d->start) / (double)(d->done ? d->done : 1));
+}
+
+/* ---- Readers ----------------------------------------------------------------------------- */
+
+static void run_flat(struct gb_run *run, void *group, uint64_t arg)
+{
+	struct threads *t = group;
+	uint64_t seed = gb_thread(run) + 1, sum = 0;
+	struct snest_translation tr;
+
+	(void)arg;
+	while (gb_next(run, BLOCK)) {
+		for (unsigned i = 0; i < BLOCK; i++) {
+			flat_4k(&t->flat, random_below(&seed, LEAVES) * PAGE, SNEST_READ, &tr);
+			sum += tr.host;
+		}
+	}
+	gb_keep(sum);
+}
+
+static void read_snest(struct gb_run *run, struct threads *t, unsigned space)
+{
+	struct snest_device *device = t->guest[space]->device;
+	uint64_t seed = gb_thread(run) + 1, sum = 0;
+	struct snest_translation tr;
+
+	while (gb_next(run, BLOCK)) {
+		for (unsigned i = 0; i < BLOCK; i++) {
+			snest_read_begin();
+			snest_translate(device, random_below(&seed, LEAVES) * PAGE, SNEST_READ, &tr,
+			                NULL);
+			snest_read_end();
+			sum += tr.host;
+		}
+		snest_thread_quiescent();
+	}
+	gb_keep(sum);
+}
+
+static void run_snest(struct gb_run *run, void *group, uint64_t kind)
+{
+	struct disturbance d = {.t = group, .kind = (enum invalidator)kind};
+
+	if (gb_thread(run))
+		snest_thread_register();
+	disturb_begin(&d);
+	read_snest(run, group, kind == DROP ? SPACE_PLAIN : SPACE_MIRRORED);
+	/* Waiting for the other thread must not keep it from its own waits. */
+	snest_thread_offline();
+	disturb_end(&d, run);
+	snest_thread_online();
+	if (gb_thread(run))
+		snest_thread_unregister();
+}
+
+/* A miss of the hash table: the guest's table is walked. */
+static __attribute__((noinline)) void refill(const struct guest *g, struct peer *peer,
+                                             uint64_t iova, struct snest_translation *tr)
+{
+	struct snest_walk walk;
+
+	snest_walk(g->vm, snest_table_stage(g->table), 1, iova, SNEST_READ, 0, &walk, NULL, NULL);
+	peer_insert(peer, iova & ~(PAGE - 1), 12, walk.host & ~(PAGE - 1), walk.rights);
+	tr->host = walk.host;
+}
+
+static void read_peer(struct gb_run *run, struct threads *t, enum peer_kind kind, uint64_t leaves)
+{
+	const struct guest *g = t->guest[SPACE_MIRRORED];
+	uint64_t seed = gb_thread(run) + 1, sum = 0;
+	struct peer *peer = t->peer[kind];
+	struct snest_translation tr = {.host = 0};
+
+	while (gb_next(run, BLOCK)) {
+		for (unsigned i = 0; i < BLOCK; i++) {
+			uint64_t iova = random_below(&seed, leaves) * PAGE;
+
+			if (kind == PEER_MAP)
+				peer_map_translate(peer, iova, SNEST_READ, &tr);
+			else if (peer_hash_translate(peer, iova, SNEST_READ, &tr))
+				refill(g, peer, iova, &tr);
+			sum += tr.host;
+		}
+	}
+	gb_keep(sum);
+}
+
+#define PEER_DISTURBED 0x100u
+#define PEER_HOT 0x200u /* only what the capped table can hold */
+
+static void run_peer(struct gb_run *run, void *group, uint64_t arg)
+{
+	struct disturbance d = {
+		.t = group,
+		.kind = arg & PEER_DISTURBED ? PEER : NONE,
+		.peer = (enum peer_kind)(arg & 0xff),
+	};
+
+	snest_thread_offline();
+	disturb_begin(&d);
+	read_peer(run, group, d.peer, arg & PEER_HOT ? HOT_LEAVES : LEAVES);
+	disturb_end(&d, run);
+	snest_thread_online();
+}
+
+/* ---- Groups ------------------------------------------------------------------------------- */
+
+static void *setup(const uint64_t *arg)
+{
+	const struct guest_shape shape = {.leaves = LEAVES, .lg2 = 12};
+	struct threads *t = must_alloc(sizeof(*t), 64);
+
+	(void)arg;
+	memset(t, 0, sizeof(*t));
+	for (unsigned i = 0; i < SPACES; i++)
+		t->guest[i] = guest_create(&shape);
+	guest_mirror(t->guest[SPACE_MIRRORED]);
+	guest_fill(t->guest[SPACE_PLAIN]);
+	flat_create(&t->flat, t->guest[SPACE_MIRRORED]);
+	for (unsigned kind = 0; kind < 4; kind++) {
+		if (kind != PEER_HASH && kind != PEER_MAP)
+			continue;
+		t->peer[kind] = peer_create((enum peer_kind)kind);
+		for (uint64_t i = kind == PEER_HASH ? HOT_LEAVES : LEAVES; i-- > 0;)
+			peer_insert(t->peer[kind], i * PAGE, 12,
+			            guest_host(t->guest[SPACE_MIRRORED], i), RW);
+	}
+	return t;
+}
+
+static void teardown(void *group)
+{
+	struct threads *t = group;
+
+	for (unsigned i = 0; i < 4; i++) {
+		if (t->peer[i])
+			peer_destroy(t->peer[i]);
+	}
+	flat_destroy(&t->flat);
+	for (unsigned i = 0; i < SPACES; i++)
+		guest_destroy(t->guest[i]);
+	free(t);
+}
+
+#define READERS(n)                                                                        \
+	{"flat x" #n, GB_LIMIT, .threads = n, .run = run_flat},                           \
+	{"snest x" #n, .threads = n, .run = run_snest},                                   \
+	{"hash x" #n, GB_PEER, GB_REAL_TIME, n, run_peer, PEER_HASH | PEER_HOT},          \
+	{"map x" #n, GB_PEER, GB_REAL_TIME, n, run_peer, PEER_MAP}
+
+static const struct gb_member reader_members[] = {
+	READERS(1), READERS(2), READERS(4), READERS(8), READERS(16),
+	READERS(32), READERS(64),
+};
+
+static const struct gb_member invalidated_members[] = {
+	{"snest idle", .flags = GB_REAL_TIME, .run = run_snest, .arg = NONE},
+	{"snest unchanged", .flags = GB_REAL_TIME, .run = run_snest, .arg = UNCHANGED},
+	{"snest remap", .flags = GB_REAL_TIME, .run = run_snest, .arg = REMAP},
+	{"snest drop", .flags = GB_REAL_TIME, .run = run_snest, .arg = DROP},
+	{"hash idle", GB_PEER, GB_REAL_TIME, 1, run_peer, PEER_HASH},
+	{"hash", GB_PEER, GB_REAL_TIME, 1, run_peer, PEER_HASH | PEER_DISTURBED},
+	{"map idle", GB_PEER, GB_REAL_TIME, 1, run_peer, PEER_MAP},
+	{"map", GB_PEER, GB_REAL_TIME, 1, run_peer, PEER_MAP | PEER_DISTURBED},
+};
+
+void threads_add(struct gb_suite *suite)
+{
+	struct gb_group group = {.setup = setup, .teardown = teardown};
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+	group_name(&group, "threads/readers");
+	group.members = reader_members;
+	/* As many as there are cores; more would wait for each other. */
+	for (long n = 1; n <= cores && group.count < 28; n *= 2)
+		group.count += 4;
+	gb_add(suite, &group);
+
+	group_name(&group, "threads/invalidator");
+	group.members = invalidated_members;
+	group.count = sizeof(invalidated_members) / sizeof(invalidated_members[0]);
+	gb_add(suite, &group);
+}
