@@ -127,8 +127,12 @@ void PrintGroup(const gb_group &group, const std::vector<Result> &results)
 		if (group.members[i].role == GB_LIMIT && results[i].median > 0)
 			base = &results[i];
 	}
+	for (uint32_t i = 0; i < group.count && !base; i++) {
+		if (results[i].median > 0)
+			base = &results[i];
+	}
 	if (!base)
-		base = &results[0];
+		return;
 	std::printf("%s\n", group.name);
 	for (uint32_t i = 0; i < group.count; i++) {
 		const Result &r = results[i];
@@ -153,6 +157,20 @@ struct gb_suite {
 	std::vector<gb_group> groups;
 };
 
+static std::string Name(const gb_group &group, uint32_t member)
+{
+	return std::string(group.name) + "/" + group.members[member].name;
+}
+
+static bool Wanted(const gb_options &options, const std::string &name)
+{
+	bool wanted = options.only_count == 0;
+
+	for (unsigned i = 0; i < options.only_count; i++)
+		wanted |= !name.compare(0, std::strlen(options.only[i]), options.only[i]);
+	return wanted;
+}
+
 struct gb_suite *gb_create(const struct gb_options *options)
 {
 	return new gb_suite{*options, {}};
@@ -165,18 +183,15 @@ bool gb_quick(const struct gb_suite *suite)
 
 void gb_add(struct gb_suite *suite, const struct gb_group *group)
 {
-	bool wanted = suite->options.only_count == 0;
-
-	for (unsigned i = 0; i < suite->options.only_count; i++) {
-		const char *prefix = suite->options.only[i];
-
-		wanted |= !std::strncmp(group->name, prefix, std::strlen(prefix));
+	for (uint32_t i = 0; i < group->count; i++) {
+		if (Wanted(suite->options, Name(*group, i))) {
+			suite->groups.push_back(*group);
+			return;
+		}
 	}
-	if (wanted)
-		suite->groups.push_back(*group);
 }
 
-static void RunGroup(const gb_group &group, Collector *collector)
+static void RunGroup(const gb_options &options, const gb_group &group, Collector *collector)
 {
 	void *context = group.setup ? group.setup(group.arg) : nullptr;
 	std::vector<Result> results;
@@ -184,7 +199,11 @@ static void RunGroup(const gb_group &group, Collector *collector)
 	benchmark::ClearRegisteredBenchmarks();
 	for (uint32_t i = 0; i < group.count; i++) {
 		const gb_member *member = &group.members[i];
-		std::string name = std::string(group.name) + "/" + member->name;
+		std::string name = Name(group, i);
+
+		if (!Wanted(options, name))
+			continue;
+
 		auto *bench = benchmark::RegisterBenchmark(
 			name.c_str(), [member, context](benchmark::State &state) {
 				gb_run run(state);
@@ -202,7 +221,7 @@ static void RunGroup(const gb_group &group, Collector *collector)
 	collector->latest.clear();
 	benchmark::RunSpecifiedBenchmarks(collector);
 	for (uint32_t i = 0; i < group.count; i++) {
-		std::string name = std::string(group.name) + "/" + group.members[i].name;
+		std::string name = Name(group, i);
 		Result result{0, 0, 0, {}};
 
 		/* Which of the two times counts. */
@@ -239,7 +258,7 @@ int gb_finish(struct gb_suite *suite)
 	if (options.json)
 		collector.Open(options.json);
 	for (const gb_group &group : suite->groups)
-		RunGroup(group, &collector);
+		RunGroup(options, group, &collector);
 	collector.Close();
 	failed = collector.failed;
 	benchmark::Shutdown();

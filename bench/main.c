@@ -5,7 +5,7 @@
  *   snest-bench [--quick] [--json FILE] [--repetitions N] [--seconds S] [NAME...]
  *
  * NAME is a family (lookup, threads, sync, map, walk, vtd, guests, memory) or
- * the beginning of a group's name (lookup/random/64K).
+ * the beginning of a name (lookup/random/64K, lookup/random/64K/snest).
  */
 #include <stdarg.h>
 #include <stdio.h>

@@ -143,6 +143,25 @@ static inline void sn_rcu_sleep_end(bool was_online)
 		sn_thread_online();
 }
 
+/*
+ * Does a read section of the calling thread protect what it reads? Not that of a
+ * thread which is not registered, or offline. For code that can do without.
+ */
+static inline bool sn_rcu_may_read(void)
+{
+#if defined(SNEST_RCU_QSBR)
+	return urcu_qsbr_read_ongoing();
+#elif defined(SNEST_RCU_MEMB)
+#if defined(SN_RCU_CALLS) || defined(__clang_analyzer__)
+	return false;
+#else
+	return URCU_TLS(urcu_memb_reader).registered;
+#endif
+#else
+	return true;
+#endif
+}
+
 static inline void sn_read_begin(void)
 {
 	SN_RCU(read_lock)();

@@ -21,8 +21,15 @@
 #define READS_MAX 4096
 #define RANGE_BUDGET 300
 
-enum { H_COUNT = 0, H_ACCESS = 1, H_FLAGS = 2, H_IOVA = 8, H_STAGE = 16, H_STAGE_BYTES = 8,
-	H_BYTES = 48 };
+enum {
+	H_COUNT = 0,
+	H_ACCESS = 1,
+	H_FLAGS = 2,
+	H_IOVA = 8,
+	H_STAGE = 16,
+	H_STAGE_BYTES = 8,
+	H_BYTES = 48
+};
 
 static struct fuzz_image image;
 
@@ -185,9 +192,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	fuzz_check(image.reads <= READS_MAX, "%llu reads", (unsigned long long)image.reads);
 	compose(&all, iova, access, &answer);
 	fuzz_check(answer.ok == (r.outcome != SNEST_WALK_FAULT),
-	           "%u stages, 0x%llx access %u: outcome %u, reason %u of stage %u (for %u)", all.count,
-	           (unsigned long long)iova, access, r.outcome, r.fault.reason, r.fault.stage,
-	           r.fault.for_stage);
+	           "%u stages, 0x%llx access %u: outcome %u, reason %u of stage %u (for %u)",
+	           all.count, (unsigned long long)iova, access, r.outcome, r.fault.reason,
+	           r.fault.stage, r.fault.for_stage);
 	if (answer.ok) {
 		fuzz_check(r.gpa == answer.gpa && r.rights == answer.rights,
 		           "gpa 0x%llx 0x%llx, rights %u %u", (unsigned long long)r.gpa,

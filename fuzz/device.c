@@ -18,7 +18,11 @@
 #define H_BYTES (WORDS * 8)
 #define HIGH (1ull << 46)
 /* Words of the header behind the registers. */
-enum { W_REQUEST = 12, W_KIND = 13, W_IOVA = 14 };
+enum {
+	W_REQUEST = 12,
+	W_KIND = 13,
+	W_IOVA = 14
+};
 
 /*
  * Structures of three levels, each of up to 8 words, read twice or more, each
@@ -62,8 +66,8 @@ static void make_registers(union registers *reg, const uint64_t *w)
 		reg->smmu = (struct snest_smmu_registers){
 			.size = sizeof(reg->smmu),
 			.idr = {0x080d168bu ^ (uint32_t)w[0], 0x04000510u ^ (uint32_t)w[1],
-			        (uint32_t)w[2], 4u ^ (uint32_t)w[3], (uint32_t)w[4],
-			        0x75u ^ (uint32_t)w[5]},
+		                (uint32_t)w[2], 4u ^ (uint32_t)w[3], (uint32_t)w[4],
+		                0x75u ^ (uint32_t)w[5]},
 			.cr0 = 0x11u ^ (uint32_t)w[6],
 			.cr2 = (uint32_t)w[7],
 			.gbpa = (uint32_t)w[8],
@@ -208,8 +212,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_context(&again);
 	fuzz_check(context.outcome == again.outcome && context.count == again.count &&
 	                   context.flags == again.flags && context.domain == again.domain &&
-	                   context.space == again.space &&
-	                   context.fault.code == again.fault.code,
+	                   context.space == again.space && context.fault.code == again.fault.code,
 	           "the contexts differ");
 	check_walk(&context, &request);
 	/* Once more with accessed and dirty flags. */
@@ -295,8 +298,8 @@ static void seed_smmu(struct words *to, unsigned n)
 	put(to, 0x1000, 1 | config << 1 | 0x2000);
 	put(to, 0x1008, 0x20000000);
 	/* S2T0SZ 16, S2SL0 2, 4K, 48 bits, S2AA64. */
-	put(to, 0x1010, 0x000d00000000ull << 3 | (0x10ull << 32) | (2ull << 38) | 5ull << 48 |
-	                        1ull << 51 | 5);
+	put(to, 0x1010,
+	    0x000d00000000ull << 3 | (0x10ull << 32) | (2ull << 38) | 5ull << 48 | 1ull << 51 | 5);
 	put(to, 0x1018, 0x10000);
 	put(to, 0x2000, 0x10 | 1ull << 30 | 1ull << 31 | 5ull << 32 | 1ull << 41 | 7ull << 45);
 	put(to, 0x2008, 0x20000);

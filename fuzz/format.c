@@ -26,8 +26,16 @@
 #define RANGE_BUDGET 600
 
 /* Offsets in the header. */
-enum { H_CONFIG = 0, H_FLAGS = 1, H_ROOT = 2, H_ROOT_HIGH = 4, H_PAGES = 6, H_ACCESS = 8,
-	H_IOVA = 12, H_BYTES = 64 };
+enum {
+	H_CONFIG = 0,
+	H_FLAGS = 1,
+	H_ROOT = 2,
+	H_ROOT_HIGH = 4,
+	H_PAGES = 6,
+	H_ACCESS = 8,
+	H_IOVA = 12,
+	H_BYTES = 64
+};
 
 #define FLAG_HIGH 0x1 /* root at the high address */
 #define FLAG_PRIVILEGED 0x2
@@ -70,7 +78,7 @@ static struct world *world_of(unsigned n)
 
 /* ---- Walks ------------------------------------------------------------------ */
 
-#define same(a, b, what)                                                                \
+#define same(a, b, what)                                                                       \
 	fuzz_check((a) == (b), "%s, IOVA 0x%llx access %u: " what " 0x%llx, reference 0x%llx", \
 	           w->config->name, (unsigned long long)iova, access, (unsigned long long)(a), \
 	           (unsigned long long)(b))
@@ -216,13 +224,15 @@ static void enumerate(struct world *w, const struct snest_stage *stage, uint64_t
 	w->image.reads = 0;
 	fuzz_check(snest_walk_range(w->image.counted, stage, 1, &again, collect, &counted) == ret,
 	           "through accessors it ends otherwise");
-	fuzz_check(w->image.reads <= RANGE_BUDGET, "%llu reads", (unsigned long long)w->image.reads);
+	fuzz_check(w->image.reads <= RANGE_BUDGET, "%llu reads",
+	           (unsigned long long)w->image.reads);
 	fuzz_check(counted.count == runs.count, "%u runs, %u through accessors", runs.count,
 	           counted.count);
 	for (unsigned i = 0; i < runs.count; i++) {
 		const struct snest_run *run = &runs.at[i];
 
-		fuzz_check(run->first >= first && run->last <= range.last, "a run outside the range");
+		fuzz_check(run->first >= first && run->last <= range.last,
+		           "a run outside the range");
 		check_run_at(w, stage, run->first, privilege, run);
 		check_run_at(w, stage, run->last, privilege, run);
 		check_run_at(w, stage, run->first + (run->last - run->first) / 2, privilege, run);
@@ -269,7 +279,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	fuzz_image_load(data + (size < H_BYTES ? size : H_BYTES),
 	                size < H_BYTES ? 0 : size - H_BYTES);
 
-	enumerate(w, &stage, fuzz_get(header + H_IOVA, 8) & ~0xfffull, fuzz_get(header + H_PAGES, 2),
+	enumerate(w, &stage, fuzz_get(header + H_IOVA, 8) & ~0xfffull,
+	          fuzz_get(header + H_PAGES, 2),
 	          header[H_FLAGS] & FLAG_PRIVILEGED ? SNEST_PRIVILEGED : 0, header + H_IOVA);
 	for (unsigned i = 0; i < QUERIES; i++) {
 		uint64_t iova = fuzz_get(header + H_IOVA + i * 8, 8);

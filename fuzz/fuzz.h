@@ -31,14 +31,14 @@ size_t fuzz_seed(unsigned n, uint8_t *data, size_t max_size);
 #define FUZZ_INPUT_MAX 65536
 
 /* A property that must hold whatever the input is. */
-#define fuzz_check(condition, ...)                                                 \
-	do {                                                                       \
-		if (!(condition)) {                                                \
+#define fuzz_check(condition, ...)                                                      \
+	do {                                                                            \
+		if (!(condition)) {                                                     \
 			fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition); \
-			fprintf(stderr, __VA_ARGS__);                              \
-			fputc('\n', stderr);                                       \
-			abort();                                                   \
-		}                                                                  \
+			fprintf(stderr, __VA_ARGS__);                                   \
+			fputc('\n', stderr);                                            \
+			abort();                                                        \
+		}                                                                       \
 	} while (0)
 
 struct fuzz_input {

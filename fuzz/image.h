@@ -26,7 +26,7 @@
 
 struct fuzz_image {
 	struct snest_vm *direct, *counted;
-	uint64_t high; /* the other address of the memory */
+	uint64_t high;  /* the other address of the memory */
 	uint64_t reads; /* of the counting accessors */
 };
 

@@ -117,14 +117,14 @@ size_t fuzz_records_mutate(const struct fuzz_shape *shape, uint8_t *data, size_t
 	size = header + count * RECORD_BYTES;
 	for (uint64_t n = fuzz_below(&r, 3);; n--) {
 		uint64_t kind = fuzz_below(&r, 20);
-		uint64_t page = count ? fuzz_get(list + fuzz_below(&r, count) * RECORD_BYTES, 2) / 512
-		                      : 0;
+		uint64_t page =
+			count ? fuzz_get(list + fuzz_below(&r, count) * RECORD_BYTES, 2) / 512 : 0;
 
 		if (kind == 0 && shape->plant)
 			return shape->plant(data, max_size, &r);
 		if (kind <= 1) {
-			size_t rest = LLVMFuzzerMutate(list, count * RECORD_BYTES,
-			                               max_size - header);
+			size_t rest =
+				LLVMFuzzerMutate(list, count * RECORD_BYTES, max_size - header);
 
 			return header + rest;
 		}

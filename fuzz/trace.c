@@ -59,8 +59,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (file < 0)
 		file = memfd_create("trace", 0);
-	fuzz_check(file >= 0 && !ftruncate(file, 0) &&
-	                   pwrite(file, data, size, 0) == (ssize_t)size,
+	fuzz_check(file >= 0 && !ftruncate(file, 0) && pwrite(file, data, size, 0) == (ssize_t)size,
 	           "no file");
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
 	ret = sn_trace_open(path, &trace);
@@ -104,8 +103,8 @@ static const char *const iommus[] = {
 	"I smmuv3 idr0=1 idr1=2 idr2=3 idr3=4 idr4=5 idr5=6 aidr=7\n",
 	"I riscv dc_len=64 fctl=0 caps=5\n",
 	("I virtio features=1 page_size_mask=1000 input_start=0 input_end=ffffffffffffffff "
-	 "domain_start=0 domain_end=20 probe_size=200 bypass=1\n"
-	 "C 0102030405 0\nC 01 255 aabb\n"),
+         "domain_start=0 domain_end=20 probe_size=200 bypass=1\n"
+         "C 0102030405 0\nC 01 255 aabb\n"),
 };
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))

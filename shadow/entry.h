@@ -8,7 +8,8 @@
  *   7       PS: a leaf above level 0
  *   10      START: first leaf of what one sink operation mapped
  *   [51:12] host address, or address of the lower table
- *   [57:52] ORIGIN: lg2 of the guest's page when it is larger than this leaf
+ *   [57:52] ORIGIN: lg2 of the guest's page when it is larger than this leaf; in a
+ *           mirrored space, where leaves are merged, when it is larger than 4 KiB
  *   58      HELD: a sink refused to unmap this; no lookup uses it
  *   59      LOGGED: has the write right, withheld so that the dirty log sees a write
  *

@@ -35,6 +35,19 @@ static void forget(struct snest_space *space, struct sn_tree *tree, uint64_t fir
 	sn_tree_tidy(tree, &space->graveyard);
 }
 
+/* A mirrored space that is as it should be already, seen without its lock. */
+static inline bool unchanged(struct snest_space *space, uint64_t first, uint64_t last)
+{
+	bool same;
+
+	if (!__atomic_load_n(&space->same, __ATOMIC_RELAXED) || !sn_rcu_may_read())
+		return false;
+	sn_read_begin();
+	same = sn_mirror_unchanged(space, first, last);
+	sn_read_end();
+	return same;
+}
+
 int snest_space_invalidate(struct snest_space *space, uint64_t first, uint64_t last, uint32_t flags)
 {
 	int ret = 0;
@@ -46,8 +59,12 @@ int snest_space_invalidate(struct snest_space *space, uint64_t first, uint64_t l
 		last = UINT64_MAX;
 	}
 	SN_PROBE3(invalidate, space, first, last);
+	/* Also a full barrier: what the guest wrote before comes before what is read below. */
+	__atomic_fetch_add(&space->invalidations, 1, __ATOMIC_SEQ_CST);
+	sn_rmw_barrier();
+	if (unchanged(space, first, last))
+		return 0;
 	pthread_mutex_lock(&space->lock);
-	space->stats.invalidations++;
 	space->stats.invalidations_all += first == 0 && last == UINT64_MAX;
 	sn_space_note(space, first, last);
 	if (space->mirror) {

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include "core/extensible.h"
+#include "core/probe.h"
 #include "shadow/mirror.h"
 #include "shadow/track.h"
 
@@ -14,18 +15,11 @@ int sn_mirror_observe(struct snest_space *space, uint64_t first, uint64_t last)
 	size_t done = 0;
 	int ret = m->sink.apply(m->sink.opaque, &op, 1, &done);
 
+	SN_PROBE4(sink, space, 1u, done, ret);
 	space->stats.sink_batches++;
 	space->stats.sink_unmaps++;
 	space->stats.sink_errors += ret != 0;
 	return ret;
-}
-
-static int check_sink(const struct snest_sink *sink)
-{
-	return !sink->apply || sink->reserved ||
-	                       (sink->flags & ~(SNEST_SINK_CAN_SPLIT | SNEST_SINK_UNMAP_ONLY))
-	               ? -EINVAL
-	               : 0;
 }
 
 /* Fills the sink for the first time. Under the lock. */
@@ -40,6 +34,7 @@ static int populate(struct snest_space *space, struct sn_mirror *mirror, struct 
 	sn_tree_detach(&space->tree[0], &space->graveyard);
 	sn_tree_detach(&space->tree[1], &space->graveyard);
 	ret = sn_mirror_sync(space, 0, UINT64_MAX);
+	sn_mirror_watch_same(space, !ret);
 	if (ret) {
 		sn_mirror_forget_host(space, 0, UINT64_MAX);
 		space->mirror = NULL;
@@ -56,10 +51,11 @@ int snest_space_mirror(struct snest_space *space, const struct snest_sink *user)
 	struct sn_mirror *mirror;
 	int ret = SN_STRUCT_IN(&sink, user);
 
-	if (!ret)
-		ret = check_sink(&sink);
 	if (ret)
 		return ret;
+	if (!sink.apply || sink.reserved ||
+	    (sink.flags & ~(SNEST_SINK_CAN_SPLIT | SNEST_SINK_UNMAP_ONLY)))
+		return -EINVAL;
 	mirror = sn_vm_alloc(space->vm, sizeof(*mirror));
 	if (!mirror)
 		return -ENOMEM;
@@ -96,6 +92,7 @@ int snest_space_unmirror(struct snest_space *space)
 	pthread_mutex_lock(&space->lock);
 	mirror = space->mirror ? space->mirror : space->observer;
 	track = space->track;
+	sn_mirror_watch_same(space, false);
 	if (space->mirror) {
 		sn_mirror_forget_host(space, 0, UINT64_MAX);
 		ret = mirror->error;

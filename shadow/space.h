@@ -50,6 +50,10 @@ struct snest_space {
 
 	_Alignas(64) pthread_mutex_t lock;
 	uint64_t seq; /* atomic; written under lock */
+	/* For invalidations that change nothing and take no lock: sn_mirror_unchanged. */
+	uint64_t invalidations; /* atomic: all of them */
+	uint64_t version;       /* atomic; written under lock: odd during a sync */
+	bool (*same)(const struct snest_space *space, uint64_t first, uint64_t last); /* atomic */
 	struct {
 		uint64_t first, last;
 	} recent[SN_RECENT]; /* range of invalidation number n at n % SN_RECENT */
@@ -96,6 +100,19 @@ int sn_space_fill(struct snest_space *space, uint64_t iova, uint32_t access, str
 static inline struct sn_tree *sn_space_tree(struct snest_space *space, uint32_t access)
 {
 	return &space->tree[(access & space->privilege_mask) / SNEST_PRIVILEGED];
+}
+
+/*
+ * Behind a sequentially consistent read-modify-write: nothing passes the two. On
+ * x86 that instruction alone is such a barrier, which the language does not say.
+ */
+static inline void sn_rmw_barrier(void)
+{
+#if defined(__x86_64__)
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+#else
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+#endif
 }
 
 /* Notes an invalidation. Under the lock, before the first leaf is dropped. */

@@ -37,6 +37,7 @@ void sn_space_count(struct snest_space *space, struct snest_space_stats *now)
 	now->table_bytes = space->graveyard.linked * 4096;
 	now->table_pages = space->track ? space->track->count : 0;
 	pthread_mutex_unlock(&space->lock);
+	now->invalidations = __atomic_load_n(&space->invalidations, __ATOMIC_RELAXED);
 	now->misses = __atomic_load_n(&space->misses, __ATOMIC_RELAXED);
 	now->faults = __atomic_load_n(&space->faults, __ATOMIC_RELAXED);
 	now->fills = __atomic_load_n(&space->fills, __ATOMIC_RELAXED);

@@ -18,12 +18,20 @@ static void erase(struct sn_sync *s, uint64_t first, uint64_t last)
 	sn_tree_clear(s->tree, first, last);
 }
 
+/* A table that a leaf with these rights must not take the place of. */
+static bool is_kept(uint64_t entry, unsigned shift, uint64_t rights)
+{
+	return (rights & SN_SH_HELD) && sn_sh_is_table(entry, shift);
+}
+
 /* Stores first..last as the largest leaves that fit. 0, or -errno with nothing stored. */
 static int insert(struct sn_sync *s, uint64_t first, uint64_t last, uint64_t host, uint64_t rights,
                   unsigned origin, bool start)
 {
 	uint64_t at = first;
 
+	if (origin > SN_SH_SHIFT0 && s->tree->origin < origin)
+		__atomic_store_n(&s->tree->origin, (uint8_t)origin, __ATOMIC_RELAXED);
 	if (s->space->log_dirty && (rights & SNEST_WRITE))
 		rights = (rights & ~(uint64_t)SNEST_WRITE) | SN_SH_LOGGED;
 	for (;;) {
@@ -36,6 +44,11 @@ static int insert(struct sn_sync *s, uint64_t first, uint64_t last, uint64_t hos
 		       last - at >= sn_mask(shift + SN_SH_BITS))
 			shift += SN_SH_BITS;
 		slot = sn_sync_slot(s, at, shift, origin, &error);
+		/* What is put back during a visit goes where it was: the visit is in that table. */
+		while (slot && is_kept(*slot, shift, rights)) {
+			shift -= SN_SH_BITS;
+			slot = sn_sync_slot(s, at, shift, origin, &error);
+		}
 		if (!slot) {
 			if (at != first)
 				erase(s, first, at - 1);
@@ -44,7 +57,7 @@ static int insert(struct sn_sync *s, uint64_t first, uint64_t last, uint64_t hos
 		/* Neighbours of the same size need no descent of their own. */
 		do {
 			entry = host | rights | (start ? SN_SH_START : 0);
-			if (origin > shift)
+			if (origin > SN_SH_SHIFT0)
 				entry |= (uint64_t)origin << SN_SH_ORIGIN_SHIFT;
 			start = false;
 			sn_tree_store(s->tree, &s->space->graveyard, slot, shift, entry);
@@ -55,6 +68,7 @@ static int insert(struct sn_sync *s, uint64_t first, uint64_t last, uint64_t hos
 			host += sn_mask(shift) + 1;
 			slot++;
 		} while (((uintptr_t)slot & 4095) && last - at >= sn_mask(shift) &&
+		         !is_kept(*slot, shift, rights) &&
 		         (shift == SN_SH_LEAF_MAX || last - at < sn_mask(shift + SN_SH_BITS) ||
 		          ((at | host) & sn_mask(shift + SN_SH_BITS))));
 	}
@@ -162,14 +176,19 @@ static const struct snest_run *run_at(struct sn_sync *s, uint64_t iova)
 	return s->at < s->count && s->run[s->at].first <= iova ? &s->run[s->at] : NULL;
 }
 
-/* Where the unit that the leaf at iova belongs to begins and ends. */
+/*
+ * Where the unit that the leaf at iova belongs to begins and ends. What a sink
+ * that can split refuses to let go of is a unit for itself.
+ */
 static uint64_t unit_first(const struct sn_tree *tree, uint64_t iova)
 {
+	unsigned shift;
+	uint64_t held = sn_tree_find(tree, iova, &shift) & SN_SH_HELD;
+
 	for (;;) {
-		unsigned shift;
 		uint64_t entry = sn_tree_find(tree, iova, &shift);
 
-		if (!entry)
+		if (!entry || (entry & SN_SH_HELD) != held)
 			return iova + 1;
 		iova &= ~sn_mask(shift);
 		if ((entry & SN_SH_START) || !iova)
@@ -181,8 +200,8 @@ static uint64_t unit_first(const struct sn_tree *tree, uint64_t iova)
 static uint64_t unit_last(const struct sn_tree *tree, uint64_t iova)
 {
 	unsigned shift;
+	uint64_t held = sn_tree_find(tree, iova, &shift) & SN_SH_HELD;
 
-	sn_tree_find(tree, iova, &shift);
 	for (;;) {
 		uint64_t entry;
 
@@ -190,7 +209,7 @@ static uint64_t unit_last(const struct sn_tree *tree, uint64_t iova)
 		if (iova == UINT64_MAX)
 			return iova;
 		entry = sn_tree_find(tree, iova + 1, &shift);
-		if (!entry || (entry & SN_SH_START))
+		if (!entry || (entry & SN_SH_START) || (entry & SN_SH_HELD) != held)
 			return iova;
 		iova++;
 	}
@@ -203,6 +222,7 @@ static void unmap_unit(struct sn_sync *s, uint64_t iova)
 	unsigned shift;
 	uint64_t entry = sn_tree_find(s->tree, first, &shift);
 
+	s->cut = true;
 	if (s->again_first > first)
 		s->again_first = first;
 	if (s->back > first)
@@ -222,14 +242,24 @@ static bool agrees(struct sn_sync *s, uint64_t first, uint64_t last, uint64_t ho
 	       run->addr + (first - run->first) == host;
 }
 
-/*
- * Of one leaf, exactly the parts inside the window that differ go; the rest is
- * stored anew, without a word to the sink.
- */
-static void split_leaf(struct sn_sync *s, uint64_t first, uint64_t last, uint64_t entry)
+/* A part of a leaf that begins at `first`: stored anew without a word to the sink, or unmapped. */
+static void store_part(struct sn_sync *s, uint64_t first, uint64_t entry, uint64_t from,
+                       uint64_t to, bool keep)
+{
+	uint64_t host = (entry & SN_SH_ADDR) + (from - first), rights = sn_sh_rights(entry);
+
+	if (!keep || insert(s, from, to, host, rights, sn_sh_origin(entry),
+	                    from != first || (entry & SN_SH_START)))
+		sn_sync_queue(s, false, from, to, host, rights);
+}
+
+/* Of one leaf, exactly the parts inside the window that differ go. */
+static void split_leaf(struct sn_sync *s, uint64_t first, unsigned shift, uint64_t entry)
 {
 	uint64_t host = entry & SN_SH_ADDR, rights = sn_sh_rights(entry), at = first;
+	uint64_t last = first + sn_mask(shift);
 
+	s->cut = true;
 	erase(s, first, last);
 	for (;;) {
 		uint64_t to = last;
@@ -251,9 +281,7 @@ static void split_leaf(struct sn_sync *s, uint64_t first, uint64_t last, uint64_
 				to = s->run[s->at].first - 1;
 			keep = agrees(s, at, to, host + (at - first), rights);
 		}
-		if (!keep || insert(s, at, to, host + (at - first), rights, 0,
-		                    at == first && (entry & SN_SH_START)))
-			sn_sync_queue(s, false, at, to, host + (at - first), rights);
+		store_part(s, first, entry, at, to, keep);
 		if (to == last)
 			return;
 		at = to + 1;
@@ -268,10 +296,12 @@ static int old_leaf(void *opaque, uint64_t iova, unsigned shift, uint64_t entry)
 	uint64_t to = last < s->last ? last : s->last;
 
 	if (!(entry & SN_SH_HELD) && agrees(s, from, to, (entry & SN_SH_ADDR) + (from - iova),
-	                                    sn_sh_rights(entry)))
+	                                    sn_sh_rights(entry))) {
+		s->agreed += to - from + 1;
 		return 0;
+	}
 	if ((s->mirror->sink.flags & SNEST_SINK_CAN_SPLIT) && !(entry & SN_SH_HELD))
-		split_leaf(s, iova, last, entry);
+		split_leaf(s, iova, shift, entry);
 	else
 		unmap_unit(s, iova);
 	return 0;
@@ -282,7 +312,7 @@ static int old_leaf(void *opaque, uint64_t iova, unsigned shift, uint64_t entry)
 static void map_hole(struct sn_sync *s, const struct snest_run *run, uint64_t first, uint64_t last)
 {
 	uint64_t host = run->addr + (first - run->first);
-	int ret = insert(s, first, last, host, run->rights, run->lg2, true);
+	int ret = insert(s, first, last, host, run->rights, run->first_lg2, true);
 
 	if (!ret) {
 		sn_sync_queue(s, true, first, last, host, run->rights);
@@ -346,8 +376,8 @@ static int collect(void *opaque, const struct snest_run *run)
 	if (prev && prev->last + 1 == run->first && prev->rights == rights &&
 	    prev->addr + (run->first - prev->first) == run->addr) {
 		prev->last = run->last;
-		if (prev->lg2 < run->lg2)
-			prev->lg2 = run->lg2;
+		if (prev->first_lg2 < run->first_lg2)
+			prev->first_lg2 = run->first_lg2;
 		return 0;
 	}
 	s->run[s->count] = *run;
@@ -400,6 +430,15 @@ static void give_up(struct sn_sync *s, uint64_t first, uint64_t last)
 	sn_sync_failed(s, s->back, last, -ENOSPC);
 }
 
+static uint64_t window_bytes(const struct sn_sync *s)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < s->count; i++)
+		bytes += s->run[i].last - s->run[i].first + 1;
+	return bytes;
+}
+
 static void sync_window(struct sn_sync *s, uint64_t last)
 {
 	s->back = s->first;
@@ -407,8 +446,13 @@ static void sync_window(struct sn_sync *s, uint64_t last)
 		give_up(s, s->first, last);
 		return;
 	}
+	s->agreed = 0;
+	s->cut = false;
 	sn_tree_visit(s->tree, s->first, s->last, old_leaf, s);
 	sn_sync_flush(s);
+	/* Nothing went, and as much agrees as there is: then nothing is missing. */
+	if (!s->cut && s->agreed == window_bytes(s))
+		return;
 	for (unsigned i = 0; i < s->count; i++)
 		map_missing(s, &s->run[i]);
 }
@@ -453,28 +497,67 @@ void sn_sync_general(struct sn_sync *s, uint64_t first, uint64_t last)
 		sync_windows(s, last + 1, s->again_last);
 }
 
+/* What is compiled for a format. */
+struct direct {
+	void (*sync)(struct sn_sync *s, uint64_t first, uint64_t last);
+	bool (*same)(const struct snest_space *space, uint64_t first, uint64_t last);
+};
+
 /* Has the only stage tables of the shadow's shape, so that both can be read in step? */
-static void (*direct_way(const struct snest_space *space))(struct sn_sync *, uint64_t, uint64_t)
+static const struct direct *direct_way(const struct snest_space *space)
 {
+	static const struct direct vtd_ss = {sn_sync_vtd_ss, sn_sync_vtd_ss_same};
+	static const struct direct x86_64 = {sn_sync_x86_64, sn_sync_x86_64_same};
+
 	if (space->stages.count != 1 || space->log_dirty || space->track ||
 	    (space->stages.pt[0].flags & SNEST_STAGE_HW_A) ||
 	    space->stages.pt[0].rights != SNEST_RIGHTS)
 		return NULL;
 	switch (space->stages.pt[0].format) {
 	case SNEST_FORMAT_VTD_SS:
-		return sn_sync_vtd_ss;
+		return &vtd_ss;
 	case SNEST_FORMAT_X86_64:
 	case SNEST_FORMAT_AMD_V2:
-		return sn_sync_x86_64;
+		return &x86_64;
 	default:
 		return NULL;
 	}
 }
 
+/*
+ * While the dirty log is on, leaves lack their right to write, so none is the
+ * same; it need not be looked at here.
+ */
+void sn_mirror_watch_same(struct snest_space *space, bool on)
+{
+	const struct direct *direct = on ? direct_way(space) : NULL;
+
+	__atomic_store_n(&space->same, direct ? direct->same : NULL, __ATOMIC_RELEASE);
+}
+
+bool sn_mirror_unchanged(const struct snest_space *space, uint64_t first, uint64_t last)
+{
+	bool (*same)(const struct snest_space *, uint64_t, uint64_t) =
+		__atomic_load_n(&space->same, __ATOMIC_ACQUIRE);
+	uint64_t version = __atomic_load_n(&space->version, __ATOMIC_ACQUIRE);
+
+	/* A page of the guest that became several leaves is looked at as a whole. */
+	if (!same || (version & 1) || ((first ^ last) >> (SN_SH_SHIFT0 + SN_SH_BITS)) ||
+	    __atomic_load_n(&space->tree[0].origin, __ATOMIC_RELAXED) ||
+	    !same(space, first, last))
+		return false;
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	return __atomic_load_n(&space->version, __ATOMIC_RELAXED) == version;
+}
+
 int sn_mirror_sync(struct snest_space *space, uint64_t first, uint64_t last)
 {
-	void (*direct)(struct sn_sync *, uint64_t, uint64_t) = direct_way(space);
+	const struct direct *direct = direct_way(space);
 	struct sn_sync s;
+
+	/* Odd, and a full barrier: see sn_mirror_unchanged. */
+	__atomic_fetch_add(&space->version, 1, __ATOMIC_SEQ_CST);
+	sn_rmw_barrier();
 
 	s.space = space;
 	s.mirror = space->mirror;
@@ -487,7 +570,7 @@ int sn_mirror_sync(struct snest_space *space, uint64_t first, uint64_t last)
 	if (space->track)
 		sn_track_sync_begin(space->track, &s, first, last);
 	if (direct)
-		direct(&s, first, last);
+		direct->sync(&s, first, last);
 	else
 		sn_sync_general(&s, first, last);
 	sn_sync_flush(&s);
@@ -495,6 +578,7 @@ int sn_mirror_sync(struct snest_space *space, uint64_t first, uint64_t last)
 	sn_tree_tidy(s.tree, &space->graveyard);
 	if (space->track)
 		sn_track_sync_end(space->track);
+	__atomic_store_n(&space->version, space->version + 1, __ATOMIC_RELEASE);
 	return s.mirror->error;
 }
 
@@ -508,10 +592,25 @@ struct stale {
 static int stale_leaf(void *opaque, uint64_t iova, unsigned shift, uint64_t entry)
 {
 	struct stale *st = opaque;
-	uint64_t host = entry & SN_SH_ADDR;
+	uint64_t host = entry & SN_SH_ADDR, last = iova + sn_mask(shift), from = iova, to = last;
+	struct sn_sync *s = st->s;
 
-	if (host <= st->host_last && host + sn_mask(shift) >= st->host_first)
-		unmap_unit(st->s, iova);
+	if (host > st->host_last || host + sn_mask(shift) < st->host_first)
+		return 0;
+	if (!(s->mirror->sink.flags & SNEST_SINK_CAN_SPLIT) || (entry & SN_SH_HELD)) {
+		unmap_unit(s, iova);
+		return 0;
+	}
+	if (st->host_first > host)
+		from += st->host_first - host;
+	if (st->host_last < host + sn_mask(shift))
+		to = iova + (st->host_last - host);
+	erase(s, iova, last);
+	if (from > iova)
+		store_part(s, iova, entry, iova, from - 1, true);
+	store_part(s, iova, entry, from, to, false);
+	if (to < last)
+		store_part(s, iova, entry, to + 1, last, true);
 	return 0;
 }
 

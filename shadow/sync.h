@@ -41,6 +41,8 @@ struct sn_sync {
 	unsigned at; /* first run that ends at or behind the leaf at hand */
 	/* What units that went had outside the range; mapped again behind it. */
 	uint64_t again_first, again_last;
+	uint64_t agreed; /* bytes of the window that the shadow has already */
+	bool cut;        /* something of it was unmapped */
 	uint64_t back; /* where the first unit begins that went in this window */
 	uint64_t budget; /* entries of the guest's tables that may still be read */
 	bool disturbed; /* the sink refused something, and the shadow was put back */
@@ -66,5 +68,9 @@ void sn_sync_general(struct sn_sync *s, uint64_t first, uint64_t last);
 /* The direct way, compiled for formats whose tables have the shadow's shape. */
 void sn_sync_vtd_ss(struct sn_sync *s, uint64_t first, uint64_t last);
 void sn_sync_x86_64(struct sn_sync *s, uint64_t first, uint64_t last);
+
+/* Do both sides say the same of first..last, in one lowest table? See sn_mirror_unchanged. */
+bool sn_sync_vtd_ss_same(const struct snest_space *space, uint64_t first, uint64_t last);
+bool sn_sync_x86_64_same(const struct snest_space *space, uint64_t first, uint64_t last);
 
 #endif

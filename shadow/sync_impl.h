@@ -146,9 +146,100 @@ static uint64_t F(differ)(const struct step *x, unsigned grant, const uint64_t *
 		uint64_t raw = STEP_LOAD(&guest[i]), want = F(expect)(&y, grant, raw);
 
 		/* What may lead to another region is looked at one by one. */
-		different |= ((want ^ shadow[i]) & STEP_SAME) | (want ? 0 : raw);
+		different |= ((want ^ STEP_LOAD(&shadow[i])) & STEP_SAME) | (want ? 0 : raw);
 	}
 	return different;
+}
+
+/* What F(expect) needs to know of a memory map. */
+static inline void F(look_at)(struct step *x, const struct sn_memory_map *map)
+{
+	x->map = map;
+	x->hot_first = map->hot.first;
+	x->hot_host = map->hot.host;
+	x->hot_size = map->hot.flags & SNEST_REGION_READONLY ? 0 : map->hot_size;
+}
+
+/*
+ * Is this a good table entry? The fields are taken out one by one: compared
+ * together they are read back from memory as one word, which has to wait for the
+ * byte stores before it.
+ */
+static inline bool F(leads_on)(struct sn_entry e)
+{
+	unsigned kind = e.kind, fault = e.early;
+
+	fault |= e.late;
+	return !fault && kind == SN_ENTRY_TABLE;
+}
+
+/* The entries of a range in the two lowest tables that hold it. */
+struct F(place) {
+	const uint64_t *guest;
+	uint64_t *shadow;
+	unsigned grant, n;
+};
+
+/*
+ * Finds the two lowest tables in step. False where it is not that simple: a range
+ * of more than one table, tables outside the largest region, another depth, a
+ * leaf on the way. Inside a read section or under the lock.
+ */
+static inline bool F(find)(struct step *x, const struct sn_tree *tree, uint64_t first,
+			   uint64_t last, struct F(place) *place)
+{
+	const struct sn_pt *pt = x->pt;
+	uint64_t root = sn_sh_load(&tree->root), at = pt->root[0], *shadow = sn_sh_table(root);
+	unsigned shift = SN_SH_SHIFT0 + SN_SH_BITS * pt->top[0], grant = SN_GRANT_ALL;
+
+	if (((first ^ last) >> (SN_SH_SHIFT0 + SN_SH_BITS)) || last > F(reach)(pt) ||
+	    (root & SN_SH_ROOT_SHIFT) != shift || !x->map->hot.direct ||
+	    (x->map->hot.flags & SNEST_REGION_NO_TABLES))
+		return false;
+	for (unsigned level = pt->top[0];; level--, shift -= SN_SH_BITS) {
+		const uint64_t *guest = (const uint64_t *)(x->map->hot.mapping + at);
+		unsigned index = sn_sh_index(first, shift);
+		struct sn_entry e;
+		uint64_t mine;
+
+		if (at - x->hot_first >= x->hot_size)
+			return false;
+		if (!level) {
+			place->guest = guest + index;
+			place->shadow = shadow + index;
+			place->grant = grant;
+			place->n = (unsigned)((last >> 12) - (first >> 12)) + 1;
+			return true;
+		}
+		e = F(decode)(pt, 0, level, sn_sh_load(&guest[index]));
+		mine = sn_sh_load(&shadow[index]);
+		if (!F(leads_on)(e) || !sn_sh_is_table(mine, shift))
+			return false;
+		grant &= e.grant;
+		at = e.addr;
+		shadow = sn_sh_table(mine);
+	}
+}
+
+bool SN_CAT(SN_CAT(sn_sync, FMT), same)(const struct snest_space *space, uint64_t first,
+					uint64_t last)
+{
+	struct F(place) p;
+	struct step x;
+
+	x.pt = &space->stages.pt[0];
+	F(look_at)(&x, sn_deref(&space->vm->memory.map));
+	if (!F(find)(&x, &space->tree[0], first, last, &p))
+		return false;
+	if (p.n >= BULK)
+		return !F(differ)(&x, p.grant, p.guest, p.shadow, p.n);
+	for (unsigned i = 0; i < p.n; i++) {
+		uint64_t raw = sn_sh_load(&p.guest[i]), want = F(expect)(&x, p.grant, raw);
+
+		if (((want ^ sn_sh_load(&p.shadow[i])) & STEP_SAME) || (!want && raw))
+			return false;
+	}
+	return true;
 }
 
 /* Is the unit of this leaf just this page? */
@@ -328,14 +419,21 @@ void SN_CAT(sn_sync, FMT)(struct sn_sync *s, uint64_t first, uint64_t last)
 	const struct sn_pt *pt = &s->space->stages.pt[0];
 	uint64_t reach = F(reach)(pt), at = first;
 	unsigned grant = SN_GRANT_ALL;
+	struct F(place) place;
 	struct step x;
 
 	x.s = s;
 	x.pt = pt;
-	x.map = sn_deref(&s->space->vm->memory.map);
-	x.hot_first = x.map->hot.first;
-	x.hot_host = x.map->hot.host;
-	x.hot_size = x.map->hot.flags & SNEST_REGION_READONLY ? 0 : x.map->hot_size;
+	x.last = last;
+	F(look_at)(&x, sn_deref(&s->space->vm->memory.map));
+	if (F(find)(&x, s->tree, first, last, &place) && F(charge)(&x, place.n, first)) {
+		x.open = x.rest = s->disturbed = false;
+		F(pages)(&x, place.grant, place.guest, place.shadow, first, place.n);
+		F(close_run)(&x);
+		if (x.rest)
+			sn_sync_general(s, x.rest_first, x.rest_last);
+		return;
+	}
 	while (at <= last && at <= reach) {
 		uint64_t to = last < reach ? last : reach, *shadow;
 		const uint64_t *guest = F(table)(&x, pt->root[0]);

@@ -32,7 +32,7 @@ void sn_tracker_init(struct sn_tracker *tracker, struct snest_vm *vm)
 
 void sn_tracker_fini(struct sn_tracker *tracker)
 {
-	sn_vm_free(tracker->vm, tracker->bucket, tracker->buckets * sizeof(*tracker->bucket));
+	sn_vm_free(tracker->vm, tracker->bucket, sn_track_chains(tracker->buckets));
 	pthread_mutex_destroy(&tracker->lock);
 }
 
@@ -54,7 +54,7 @@ int snest_vm_track(struct snest_vm *vm, const struct snest_tracker *user)
 	if (tracker->spaces) {
 		ret = -EBUSY;
 	} else if (user && !tracker->bucket) {
-		tracker->bucket = sn_vm_alloc(vm, BUCKETS_MIN * sizeof(*tracker->bucket));
+		tracker->bucket = sn_vm_alloc(vm, sn_track_chains(BUCKETS_MIN));
 		tracker->buckets = tracker->bucket ? BUCKETS_MIN : 0;
 		ret = tracker->bucket ? 0 : -ENOMEM;
 	}
@@ -68,8 +68,8 @@ static void free_track(struct sn_track *t)
 {
 	struct snest_vm *vm = t->tracker->vm;
 
-	sn_vm_free(vm, t->by_page, t->buckets * sizeof(*t->by_page));
-	sn_vm_free(vm, t->by_range, t->buckets * sizeof(*t->by_range));
+	sn_vm_free(vm, t->by_page, sn_track_chains(t->buckets));
+	sn_vm_free(vm, t->by_range, sn_track_chains(t->buckets));
 	sn_vm_free(vm, t, sizeof(*t));
 }
 
@@ -90,8 +90,8 @@ int sn_track_begin(struct snest_space *space, struct sn_track **track)
 	t->watch.table = watch_table;
 	t->count_max = budget < UINT64_MAX / 4096 ? budget * 4096 / SN_TRACK_USE_BYTES : UINT64_MAX;
 	t->buckets = BUCKETS_MIN;
-	t->by_page = sn_vm_alloc(space->vm, BUCKETS_MIN * sizeof(*t->by_page));
-	t->by_range = sn_vm_alloc(space->vm, BUCKETS_MIN * sizeof(*t->by_range));
+	t->by_page = sn_vm_alloc(space->vm, sn_track_chains(BUCKETS_MIN));
+	t->by_range = sn_vm_alloc(space->vm, sn_track_chains(BUCKETS_MIN));
 	if (!t->by_page || !t->by_range) {
 		free_track(t);
 		return -ENOMEM;

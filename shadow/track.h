@@ -112,6 +112,12 @@ struct sn_track {
 	uint64_t told_first, told_last; /* IOVAs last reported as failed; first > last: none */
 };
 
+/* Bytes of `n` chains of a hash. */
+static inline size_t sn_track_chains(uint64_t n)
+{
+	return (size_t)n * sizeof(uintptr_t);
+}
+
 static inline uint64_t sn_track_hash(uint64_t seed, uint64_t key)
 {
 	uint64_t z = (key ^ seed) * 0x9e3779b97f4a7c15ull;

@@ -74,13 +74,13 @@ static void grow(struct sn_track *t)
 {
 	struct snest_vm *vm = t->tracker->vm;
 	uint64_t old = t->buckets, more = old * 2;
-	struct sn_use **by_page = sn_vm_alloc(vm, more * sizeof(*by_page));
-	struct sn_use **by_range = sn_vm_alloc(vm, more * sizeof(*by_range));
+	struct sn_use **by_page = sn_vm_alloc(vm, sn_track_chains(more));
+	struct sn_use **by_range = sn_vm_alloc(vm, sn_track_chains(more));
 	struct sn_use **old_page = t->by_page, **old_range = t->by_range;
 
 	if (!by_page || !by_range) {
-		sn_vm_free(vm, by_page, more * sizeof(*by_page));
-		sn_vm_free(vm, by_range, more * sizeof(*by_range));
+		sn_vm_free(vm, by_page, sn_track_chains(more));
+		sn_vm_free(vm, by_range, sn_track_chains(more));
 		return;
 	}
 	t->by_page = by_page;
@@ -99,8 +99,8 @@ static void grow(struct sn_track *t)
 				link_by_range(t, use);
 		}
 	}
-	sn_vm_free(vm, old_page, old * sizeof(*old_page));
-	sn_vm_free(vm, old_range, old * sizeof(*old_range));
+	sn_vm_free(vm, old_page, sn_track_chains(old));
+	sn_vm_free(vm, old_range, sn_track_chains(old));
 }
 
 /* ---- Pages of the VM ------------------------------------------------------------ */
@@ -122,7 +122,7 @@ struct sn_tracked_page *sn_tracked_page(const struct sn_tracker *tracker, uint64
 static void grow_pages(struct sn_tracker *tracker)
 {
 	uint64_t old = tracker->buckets, more = old * 2;
-	struct sn_tracked_page **bucket = sn_vm_alloc(tracker->vm, more * sizeof(*bucket));
+	struct sn_tracked_page **bucket = sn_vm_alloc(tracker->vm, sn_track_chains(more));
 	struct sn_tracked_page **old_bucket = tracker->bucket, *p, *next;
 
 	if (!bucket)
@@ -138,7 +138,7 @@ static void grow_pages(struct sn_tracker *tracker)
 			*head = p;
 		}
 	}
-	sn_vm_free(tracker->vm, old_bucket, old * sizeof(*old_bucket));
+	sn_vm_free(tracker->vm, old_bucket, sn_track_chains(old));
 }
 
 static uint64_t self(void)

@@ -277,7 +277,7 @@ static unsigned origin_at(const struct sn_tree *tree, uint64_t iova)
 		if (origin < here)
 			origin = here;
 		if (!sn_sh_is_table(entry, shift))
-			return origin;
+			return origin < sn_sh_origin(entry) ? sn_sh_origin(entry) : origin;
 		table = sn_sh_table(entry);
 		shift -= SN_SH_BITS;
 	}

@@ -98,13 +98,14 @@ struct sn_replay_counts {
 
 struct sn_replay_options {
 	bool mirror;
-	bool quiet; /* no progress */
+	bool mirror_auto; /* only those guests that announce what they map */
+	bool quiet;       /* no progress */
 	bool json;
 	unsigned threads;
-	const char *svg;       /* file to draw into; NULL: none */
-	const char *save;      /* file to save to; NULL: none */
-	uint64_t save_line;    /* in front of the first event at or behind this line */
-	const char *restore;   /* file to start from; NULL: none */
+	const char *svg;     /* file to draw into; NULL: none */
+	const char *save;    /* file to save to; NULL: none */
+	uint64_t save_line;  /* in front of the first event at or behind this line */
+	const char *restore; /* file to start from; NULL: none */
 };
 
 struct sn_history;
@@ -124,11 +125,12 @@ struct sn_replay {
 	struct snest_vtd_registers registers; /* rtaddr as latched, for the fresh walk */
 	uint64_t rtaddr_written;
 	bool enabled;        /* GSTS.TE */
+	bool mirrored;       /* the mirrors are kept */
 	bool complete;       /* the last event was applied, without an error */
-	bool check_due;    /* the mirrors are to be compared behind the commands that follow */
+	bool check_due;      /* the mirrors are to be compared behind the commands that follow */
 	uint64_t saved_line; /* stopped in front of it, to be restored later; 0: not */
-	uint64_t line;     /* of the event at hand */
-	uint64_t restored; /* line at which a restored replay goes on; 0: from the beginning */
+	uint64_t line;       /* of the event at hand */
+	uint64_t restored;   /* line at which a restored replay goes on; 0: from the beginning */
 	struct sn_history *history;
 	struct sn_mirrors *mirrors;
 	struct sn_slots *slots;     /* NULL: no readers */
@@ -153,7 +155,7 @@ int sn_replay_run(struct sn_replay *r);
 /* Wrong things of all kinds. */
 uint64_t sn_replay_wrong(const struct sn_replay_counts *counts);
 
-/* Resolves a request without PASID as the tables are now; with translation off it is pass-through. */
+/* Resolves a request as the tables are now. With translation off it is pass-through. */
 int sn_replay_context(struct sn_replay *r, uint32_t rid, uint32_t pasid, uint32_t access,
                       uint64_t iova, struct snest_context *context);
 
@@ -216,7 +218,8 @@ int sn_replay_mirror(struct sn_replay *r, uint32_t rid);
 int sn_replay_mirror_check(struct sn_replay *r);
 /* The same for everything, at the end. */
 int sn_replay_mirror_finish(struct sn_replay *r);
-/* Number of mirrors and their requesters, for saving. */
+unsigned sn_mirrors_count(const struct sn_mirrors *mirrors);
+/* The first `max` requesters that have one. Returns how many were filled. */
 unsigned sn_mirrors_rids(const struct sn_mirrors *mirrors, uint32_t *rids, unsigned max);
 #define SN_MIRRORS_MAX 64
 

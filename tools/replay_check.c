@@ -146,8 +146,7 @@ int sn_replay_check(struct sn_replay *r, const struct sn_trace_event *e)
 			stale = true;
 		} else {
 			bad = true;
-			complain(r, e, &wrong, "snest's answer against a fresh walk", &truth,
-			         &got);
+			complain(r, e, &wrong, "snest's answer against a fresh walk", &truth, &got);
 		}
 	}
 	if (!bad && !e->answer.cached && !said.ok && !got.ok && said.code &&

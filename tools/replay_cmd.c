@@ -23,6 +23,7 @@ static int help(void)
 	      "  --fill WHEN    lazy: shadows fill on a miss (the default, and the only one)\n"
 	      "  --mirror       keep a mirror of each device, and compare it with the guest's\n"
 	      "                 tables after every completed wait (guests that announce maps)\n"
+	      "  --mirror=auto  the same, but only for guests that do\n"
 	      "  --threads N    let N threads translate all the time, and judge their answers\n"
 	      "  --json         report in JSON\n"
 	      "  --svg FILE     draw the guest's life: IOVAs against time\n"
@@ -166,7 +167,7 @@ int sn_cmd_replay(struct sn_tool *tool, int argc, char **argv)
 	};
 	static const struct option options[] = {
 		{"fill", required_argument, NULL, OPT_FILL},
-		{"mirror", no_argument, NULL, OPT_MIRROR},
+		{"mirror", optional_argument, NULL, OPT_MIRROR},
 		{"threads", required_argument, NULL, OPT_THREADS},
 		{"json", no_argument, NULL, OPT_JSON},
 		{"svg", required_argument, NULL, OPT_SVG},
@@ -184,15 +185,21 @@ int sn_cmd_replay(struct sn_tool *tool, int argc, char **argv)
 		switch (c) {
 		case OPT_FILL:
 			if (strcmp(optarg, "lazy"))
-				status = sn_tool_usage(tool, "--fill %s: only lazy is known", optarg);
+				status = sn_tool_usage(tool, "--fill %s: only lazy is known",
+				                       optarg);
 			break;
 		case OPT_MIRROR:
 			chosen.mirror = true;
+			chosen.mirror_auto = optarg;
+			if (optarg && strcmp(optarg, "auto"))
+				status = sn_tool_usage(tool, "--mirror=%s: only auto is known",
+				                       optarg);
 			break;
 		case OPT_THREADS:
 			if (!sn_args_max(optarg, THREADS_MAX, &threads))
-				status = sn_tool_usage(tool, "--threads %s: a number up to %u is "
-				                             "wanted",
+				status = sn_tool_usage(tool,
+				                       "--threads %s: a number up to %u is "
+				                       "wanted",
 				                       optarg, THREADS_MAX);
 			break;
 		case OPT_JSON:

@@ -54,9 +54,11 @@ static int read_tables(struct sn_replay *r, struct sn_mirror *m,
 		return 0;
 	ret = snest_walk_range(r->vm, context->stage, context->count, &range, collect, &m->fresh);
 	if (ret == -EAGAIN) {
-		sn_tool_error(r->tool, "%s:%llu: the tables of %02x:%02x.%x are too large to "
-		              "compare", r->file, (unsigned long long)r->line, m->rid >> 8,
-		              m->rid >> 3 & 31, m->rid & 7);
+		sn_tool_error(r->tool,
+		              "%s:%llu: the tables of %02x:%02x.%x are too large to "
+		              "compare",
+		              r->file, (unsigned long long)r->line, m->rid >> 8, m->rid >> 3 & 31,
+		              m->rid & 7);
 		return -E2BIG;
 	}
 	return ret;
@@ -104,7 +106,10 @@ static void wrong(struct sn_replay *r, const struct sn_mirror *m, const char *ju
 	r->counts.mirror_wrong++;
 }
 
-/* Compares first..last. With `pending`, differences in neither list are noted there instead. */
+/*
+ * Compares first..last, where all must be right; or, with `pending`, what is in `strict` must be,
+ * and other differences are noted there.
+ */
 static int compare(struct sn_replay *r, struct sn_mirror *m, const struct snest_context *context,
                    uint64_t first, uint64_t last, const struct sn_ranges *strict,
                    struct sn_ranges *pending)
@@ -213,9 +218,9 @@ static int check(struct sn_replay *r, struct sn_mirror *m, bool full)
 		return ret;
 	}
 	if (strict->all)
-		return compare(r, m, &context, 0, UINT64_MAX, NULL, NULL);
+		return compare(r, m, &context, 0, UINT64_MAX, strict, NULL);
 	for (size_t i = 0; i < strict->count && !ret; i++)
-		ret = compare(r, m, &context, strict->range[i].first, strict->range[i].last, NULL,
+		ret = compare(r, m, &context, strict->range[i].first, strict->range[i].last, strict,
 		              NULL);
 	return ret;
 }

@@ -42,7 +42,7 @@ bool sn_answer_same(const struct sn_answer *a, const struct sn_answer *b)
 	return a->ok ? !((a->gpa ^ b->gpa) & ~(uint64_t)4095) && a->rights == b->rights : true;
 }
 
-/* ---- Commands ----------------------------------------------------------------- */
+/* ---- Commands --------------------------------------------------------------- */
 
 void sn_history_doorbell(struct sn_history *h)
 {
@@ -72,8 +72,7 @@ const struct sn_cover *sn_history_recent(const struct sn_history *h, size_t i)
 }
 
 /* Was this page of the domain covered after `line`? */
-static bool covered_since(const struct sn_history *h, uint64_t line, uint32_t domain,
-                          uint64_t page)
+static bool covered_since(const struct sn_history *h, uint64_t line, uint32_t domain, uint64_t page)
 {
 	for (size_t i = h->count; i-- && h->covered[i].line > line;) {
 		if (sn_cover_hits(&h->covered[i].cover, domain, page, page | 4095))
@@ -82,10 +81,10 @@ static bool covered_since(const struct sn_history *h, uint64_t line, uint32_t do
 	return false;
 }
 
-/* ---- Answers -------------------------------------------------------------------- */
+/* ---- Answers ---------------------------------------------------------------- */
 
-struct sn_known *sn_history_known(struct sn_history *h, uint32_t rid, uint32_t pasid,
-                                  uint64_t iova, bool write)
+struct sn_known *sn_history_known(struct sn_history *h, uint32_t rid, uint32_t pasid, uint64_t iova,
+                                  bool write)
 {
 	uint64_t page = iova & ~(uint64_t)4095;
 	uint64_t hash = (page >> 12) * 0x9e3779b97f4a7c15 ^ rid * UINT64_C(0x85ebca6b) ^ pasid;

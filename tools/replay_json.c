@@ -151,7 +151,7 @@ void sn_replay_json(struct sn_json *json, const struct sn_replay *r)
 	sn_json_open(json, NULL, '{');
 	sn_json_string(json, "file", r->file);
 	sn_json_bool(json, "complete", r->complete);
-	sn_json_bool(json, "mirror", r->options->mirror);
+	sn_json_bool(json, "mirror", r->mirrored);
 	sn_json_number(json, "threads", r->options->threads);
 	counts(json, &r->counts);
 	doorbells(json, r);

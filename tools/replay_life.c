@@ -23,7 +23,7 @@
 /* A phase gets at least this many columns, so that its name has room. */
 #define PHASE_COLUMNS 17u
 
-/* ---- Reading in advance -------------------------------------------------------- */
+/* ---- Reading in advance ----------------------------------------------------- */
 
 struct device_name {
 	unsigned vendor, device;
@@ -31,8 +31,8 @@ struct device_name {
 };
 
 static const struct device_name names[] = {
-	{0x1b36, 0x0010, "NVMe"},       {0x8086, 0x10d3, "e1000e"},     {0x1af4, 0x1042, "virtio-blk"},
-	{0x1af4, 0x1041, "virtio-net"}, {0x1234, 0x11e8, "edu"}, {0x8086, 0x2922, "AHCI"},
+	{0x1b36, 0x0010, "NVMe"},       {0x8086, 0x10d3, "e1000e"}, {0x1af4, 0x1042, "virtio-blk"},
+	{0x1af4, 0x1041, "virtio-net"}, {0x1234, 0x11e8, "edu"},    {0x8086, 0x2922, "AHCI"},
 };
 
 /* "device 0000:00:03.0 vendor 0x1b36 device 0x0010 class 0x010802 ...". */
@@ -194,7 +194,7 @@ void sn_life_destroy(struct sn_life *life)
 	free(life);
 }
 
-/* ---- Gathering ------------------------------------------------------------------- */
+/* ---- Gathering -------------------------------------------------------------- */
 
 static void note(struct sn_life *life, struct sn_life_panel *panel, unsigned from, unsigned to,
                  uint64_t first, uint64_t last, unsigned bits)

@@ -72,8 +72,7 @@ struct sn_life_band {
 #define SN_LIFE_BANDS 12u
 
 /* Finds the bands of a panel, ascending. Returns how many. */
-unsigned sn_life_bands(const struct sn_life_panel *panel,
-                       struct sn_life_band band[SN_LIFE_BANDS]);
+unsigned sn_life_bands(const struct sn_life_panel *panel, struct sn_life_band band[SN_LIFE_BANDS]);
 
 /* Writes the picture. 0 or -errno after a message. */
 int sn_life_draw(struct sn_replay *r);

@@ -30,6 +30,11 @@ void sn_mirrors_destroy(struct sn_mirrors *mirrors)
 	free(mirrors);
 }
 
+unsigned sn_mirrors_count(const struct sn_mirrors *mirrors)
+{
+	return mirrors->count;
+}
+
 unsigned sn_mirrors_rids(const struct sn_mirrors *mirrors, uint32_t *rids, unsigned max)
 {
 	unsigned n = 0;
@@ -146,7 +151,7 @@ void sn_ranges_clear(struct sn_ranges *r)
 	r->all = false;
 }
 
-/* ---- The sink ----------------------------------------------------------------- */
+/* ---- The sink --------------------------------------------------------------- */
 
 static int map(struct sn_mirror *m, const struct snest_sink_op *op)
 {
@@ -171,8 +176,7 @@ static int unmap(struct sn_mirror *m, const struct snest_sink_op *op)
 		n++;
 	if (!n || list->map[at].first < op->first || list->map[at + n - 1].last > op->last)
 		return -EINVAL;
-	memmove(&list->map[at], &list->map[at + n],
-	        (list->count - at - n) * sizeof(list->map[0]));
+	memmove(&list->map[at], &list->map[at + n], (list->count - at - n) * sizeof(list->map[0]));
 	list->count -= n;
 	m->replay->counts.mirror_unmaps++;
 	return 0;

@@ -43,7 +43,7 @@ void sn_ranges_clear(struct sn_ranges *ranges);
 struct sn_mirror {
 	struct sn_replay *replay;
 	uint32_t rid;
-	int error;                /* what went wrong in the sink since the last comparison, 0: nothing */
+	int error; /* what went wrong in the sink since the last comparison, 0: nothing */
 	struct sn_mappings sink;  /* what snest told to map */
 	struct sn_mappings fresh; /* scratch: what the tables say */
 	struct sn_ranges touched; /* operations since the last comparison */

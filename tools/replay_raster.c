@@ -36,8 +36,8 @@ int sn_raster_draw(struct sn_raster *raster, const struct sn_life_panel *panel,
 		low = row_of(band, first);
 		high = row_of(band, last);
 		for (unsigned row = low; row <= high; row++) {
-			uint8_t *line = raster->pixel +
-			                (size_t)(band->rows - 1 - row) * raster->columns;
+			uint8_t *line =
+				raster->pixel + (size_t)(band->rows - 1 - row) * raster->columns;
 
 			for (unsigned x = s->column_first; x <= s->column_last; x++)
 				line[x] |= (uint8_t)s->bits;

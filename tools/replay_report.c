@@ -7,9 +7,9 @@
 #include "tools/replay.h"
 
 static const char *const event_names[] = {
-	[SN_TRACE_COMMENT] = "comments",   [SN_TRACE_RAM] = "RAM regions",
-	[SN_TRACE_WORDS] = "table writes", [SN_TRACE_REGISTER] = "register writes",
-	[SN_TRACE_COMMAND] = "commands",   [SN_TRACE_STORE] = "stores by the VMM",
+	[SN_TRACE_COMMENT] = "comments",    [SN_TRACE_RAM] = "RAM regions",
+	[SN_TRACE_WORDS] = "table writes",  [SN_TRACE_REGISTER] = "register writes",
+	[SN_TRACE_COMMAND] = "commands",    [SN_TRACE_STORE] = "stores by the VMM",
 	[SN_TRACE_ANSWER] = "translations",
 };
 
@@ -94,16 +94,17 @@ static void print_reader_wrong(const struct sn_replay *r, const struct sn_reader
 
 static void print_number(const struct sn_replay *r, uint64_t wrong)
 {
-	printf("%s%" PRIu64 " wrong%s", sn_tool_colour(r->tool, wrong ? SN_COLOUR_BAD : SN_COLOUR_GOOD),
-	       wrong, sn_tool_colour(r->tool, SN_COLOUR_NONE));
+	printf("%s%" PRIu64 " wrong%s",
+	       sn_tool_colour(r->tool, wrong ? SN_COLOUR_BAD : SN_COLOUR_GOOD), wrong,
+	       sn_tool_colour(r->tool, SN_COLOUR_NONE));
 }
 
 static void print_doorbells(const struct sn_replay *r)
 {
 	const struct sn_histogram *h = &r->doorbell;
 
-	printf("  doorbells     %" PRIu64 " with %" PRIu64 " descriptors; until complete, us:", h->count,
-	       r->vtd_stats.descriptors);
+	printf("  doorbells     %" PRIu64 " with %" PRIu64 " descriptors; until complete, us:",
+	       h->count, r->vtd_stats.descriptors);
 	printf(" median %.1f, 90 %% %.1f, 99 %% %.1f, 99.9 %% %.1f, longest %.1f\n",
 	       (double)sn_histogram_at(h, 50) / 1e3, (double)sn_histogram_at(h, 90) / 1e3,
 	       (double)sn_histogram_at(h, 99) / 1e3, (double)sn_histogram_at(h, 99.9) / 1e3,
@@ -114,8 +115,8 @@ static void print_mirrors(const struct sn_replay *r)
 {
 	const struct sn_replay_counts *c = &r->counts;
 
-	printf("  mirrors       %" PRIu64 " comparisons, %" PRIu64 " of them of everything, over %" PRIu64
-	       " pieces: ",
+	printf("  mirrors       %" PRIu64 " comparisons, %" PRIu64
+	       " of them of everything, over %" PRIu64 " pieces: ",
 	       c->mirror_checks, c->mirror_full, c->mirror_pieces);
 	print_number(r, c->mirror_wrong);
 	printf("\n  sinks         %" PRIu64 " maps of %" PRIu64 " pages (%.2f each) and %" PRIu64
@@ -158,7 +159,7 @@ void sn_replay_report(const struct sn_replay *r)
 	if (r->doorbell.count)
 		print_doorbells(r);
 	printf("  shadow        at most %s of tables\n", sn_size_bytes(c->table_bytes_max, bytes));
-	if (r->options->mirror)
+	if (r->mirrored)
 		print_mirrors(r);
 	if (r->options->threads)
 		print_readers(r);
@@ -169,8 +170,8 @@ void sn_replay_report(const struct sn_replay *r)
 	for (uint64_t i = 0; i < c->reader_wrong && i < SN_WRONG_MAX; i++)
 		print_reader_wrong(r, &r->reader_wrong[i]);
 	if (r->saved_line)
-		printf("  saved         in front of line %" PRIu64 " to %s\n",
-		       r->saved_line, r->options->save);
+		printf("  saved         in front of line %" PRIu64 " to %s\n", r->saved_line,
+		       r->options->save);
 	printf("  %s %.2f s\n", r->complete || r->saved_line ? "replayed in  " : "gave up after",
 	       (double)r->elapsed_ns / 1e9);
 }

@@ -23,7 +23,7 @@ uint64_t sn_replay_wrong(const struct sn_replay_counts *c)
 	return c->wrong + c->mirror_wrong + c->reader_wrong;
 }
 
-/* ---- The machine --------------------------------------------------------------- */
+/* ---- The machine ------------------------------------------------------------ */
 
 /* RAM as the trace has it. */
 static int add_memory(struct sn_replay *r)
@@ -98,7 +98,7 @@ static int power_on(struct sn_replay *r)
 	return ret;
 }
 
-/* ---- Events -------------------------------------------------------------------------- */
+/* ---- Events ----------------------------------------------------------------- */
 
 static int write_register(struct sn_replay *r, uint64_t offset, unsigned bytes, uint64_t value)
 {
@@ -118,7 +118,7 @@ static int write_register(struct sn_replay *r, uint64_t offset, unsigned bytes, 
 	ret = snest_vtd_write(r->vtd, offset, bytes, value);
 	if (offset == REG_IQT)
 		sn_histogram_add(&r->doorbell, sn_replay_now() - begin);
-	r->check_due = r->options->mirror;
+	r->check_due = r->mirrored;
 	if (offset == REG_RTADDR && bytes == 8)
 		r->rtaddr_written = value;
 	else if (offset == REG_RTADDR)
@@ -150,9 +150,12 @@ static int command(struct sn_replay *r, const struct sn_trace_event *e)
 
 static int answer(struct sn_replay *r, const struct sn_trace_event *e)
 {
-	int ret = r->options->mirror ? sn_replay_mirror(r, e->answer.rid) : 0;
+	int ret = r->mirrored ? sn_replay_mirror(r, e->answer.rid) : 0;
 
-	if (ret == -EOPNOTSUPP) {
+	if (ret == -EOPNOTSUPP && r->options->mirror_auto && !sn_mirrors_count(r->mirrors)) {
+		r->mirrored = false;
+		ret = 0;
+	} else if (ret == -EOPNOTSUPP) {
 		sn_tool_error(r->tool,
 		              "%s:%" PRIu64 ": this guest does not announce what it maps for "
 		              "device %02x:%02x.%x, so it cannot be mirrored; replay it without "
@@ -202,13 +205,14 @@ static void look(struct sn_replay *r, bool end)
 {
 	struct snest_vm_stats stats = {.size = sizeof(stats)};
 
-	if (r->vm && !snest_vm_stats(r->vm, &stats) && stats.table_bytes > r->counts.table_bytes_max)
+	if (r->vm && !snest_vm_stats(r->vm, &stats) &&
+	    stats.table_bytes > r->counts.table_bytes_max)
 		r->counts.table_bytes_max = stats.table_bytes;
 	if (r->options->quiet || !isatty(STDERR_FILENO))
 		return;
 	fprintf(stderr,
-	        end ? "\r\033[K" : "\r%s: line %" PRIu64 ", %" PRIu64 " translations, %" PRIu64
-	                           " wrong",
+	        end ? "\r\033[K"
+	            : "\r%s: line %" PRIu64 ", %" PRIu64 " translations, %" PRIu64 " wrong",
 	        r->file, r->line, r->counts.checked, sn_replay_wrong(&r->counts));
 }
 
@@ -251,7 +255,8 @@ static int events(struct sn_replay *r)
 		ret = apply(r, &e);
 		if (ret) {
 			if (ret != -ECANCELED)
-				sn_tool_error(r->tool, "%s:%" PRIu64 ": cannot apply this event: %s",
+				sn_tool_error(r->tool,
+				              "%s:%" PRIu64 ": cannot apply this event: %s",
 				              r->file, e.line, strerror(-ret));
 			return ret;
 		}
@@ -272,11 +277,12 @@ static int finish(struct sn_replay *r, int ret)
 	if (!r->vtd)
 		return ret;
 	if (!ret && r->options->save && !r->saved_line) {
-		sn_tool_error(r->tool, "%s: ends at line %" PRIu64 ", in front of --save-at %" PRIu64,
+		sn_tool_error(r->tool,
+		              "%s: ends at line %" PRIu64 ", in front of --save-at %" PRIu64,
 		              r->file, r->line, r->options->save_line);
 		ret = -ENOENT;
 	}
-	if (!ret && r->options->mirror && !r->saved_line)
+	if (!ret && r->mirrored && !r->saved_line)
 		ret = sn_replay_mirror_finish(r);
 	if (!ret && r->life)
 		ret = sn_life_finish(r);
@@ -306,6 +312,8 @@ int sn_replay_run(struct sn_replay *r)
 {
 	uint64_t begin = sn_replay_now();
 	int ret = sn_trace_open(r->file, &r->trace);
+
+	r->mirrored = r->options->mirror;
 
 	if (ret) {
 		sn_tool_error(r->tool, "%s", r->trace ? sn_trace_error(r->trace) : strerror(-ret));

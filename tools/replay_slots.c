@@ -35,110 +35,24 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-
-/* The largest page of any stage in a trace. */
-#define ALIGN ((uint64_t)1 << 30)
-
-static void *reserve(uint64_t bytes)
-{
-	void *p = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE,
-	               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	return p == MAP_FAILED ? NULL : p;
-}
 
 int sn_slots_create(struct sn_replay *r)
 {
-	const struct sn_sparse_region *ram;
-	unsigned count = sn_sparse_regions(r->memory, &ram);
-	struct sn_slots *s = calloc(1, sizeof(*s));
-
-	r->slots = s;
-	if (!s)
-		return -ENOMEM;
-	for (; s->regions < count; s->regions++) {
-		struct sn_stamps *stamps = &s->stamps[s->regions];
-		uint64_t bytes = ram[s->regions].last - ram[s->regions].first + 1;
-
-		stamps->first = ram[s->regions].first;
-		stamps->last = ram[s->regions].last;
-		stamps->mapping = reserve(bytes + ALIGN);
-		stamps->users = stamps->mapping ? reserve(bytes >> 10) : NULL;
-		if (!stamps->users) {
-			if (stamps->mapping)
-				munmap(stamps->mapping, bytes + ALIGN);
-			return -ENOMEM;
-		}
-		/* GPAs and host addresses differ by a multiple: large pages stay large. */
-		stamps->data = stamps->mapping;
-		stamps->data += (stamps->first - (uintptr_t)stamps->mapping) & (ALIGN - 1);
-	}
-	return 0;
+	r->slots = calloc(1, sizeof(*r->slots));
+	return r->slots ? sn_stamps_create(r->slots, r->memory) : -ENOMEM;
 }
 
 void sn_slots_destroy(struct sn_slots *s)
 {
-	for (unsigned i = 0; s && i < s->regions; i++) {
-		uint64_t bytes = s->stamps[i].last - s->stamps[i].first + 1;
-
-		munmap(s->stamps[i].mapping, bytes + ALIGN);
-		munmap(s->stamps[i].users, bytes >> 10);
-	}
-	for (uint64_t i = 0; s && i < s->count; i++)
+	if (!s)
+		return;
+	sn_stamps_destroy(s);
+	for (uint64_t i = 0; i < s->count; i++)
 		free(s->slot[i]);
 	free(s);
 }
 
-/* ---- Host memory ---------------------------------------------------------------- */
-
-static struct sn_stamps *stamps_of(struct sn_slots *s, uint64_t gpa)
-{
-	for (unsigned i = 0; i < s->regions; i++) {
-		if (gpa >= s->stamps[i].first && gpa <= s->stamps[i].last)
-			return &s->stamps[i];
-	}
-	return NULL;
-}
-
-uint64_t sn_replay_host(const struct sn_replay *r, uint64_t gpa)
-{
-	const struct sn_stamps *stamps = r->slots ? stamps_of(r->slots, gpa) : NULL;
-
-	return stamps ? (uintptr_t)stamps->data + (gpa - stamps->first) : gpa;
-}
-
-uint64_t sn_replay_gpa(const struct sn_replay *r, uint64_t host)
-{
-	for (unsigned i = 0; r->slots && i < r->slots->regions; i++) {
-		const struct sn_stamps *stamps = &r->slots->stamps[i];
-		uint64_t offset = host - (uintptr_t)stamps->data;
-
-		if (offset <= stamps->last - stamps->first)
-			return stamps->first + offset;
-	}
-	return host;
-}
-
-/* One more, or one less, place in a set names the page. */
-static void use(struct sn_slots *s, uint64_t legal, int change)
-{
-	uint64_t page = legal & ~(uint64_t)4095, index;
-	struct sn_stamps *stamps;
-
-	if (legal == SN_LEGAL_NONE || legal == SN_LEGAL_FAULT)
-		return;
-	stamps = stamps_of(s, page);
-	if (!stamps)
-		return;
-	index = (page - stamps->first) >> 12;
-	stamps->users[index] += (uint32_t)change;
-	if (stamps->users[index] == (change > 0))
-		__atomic_store_n((uint64_t *)(stamps->data + (index << 12)),
-		                 change > 0 ? page : SN_STAMP_FREED, __ATOMIC_RELEASE);
-}
-
-/* ---- Sets --------------------------------------------------------------------------- */
+/* ---- Sets ------------------------------------------------------------------- */
 
 static void begin(struct sn_slots *s)
 {
@@ -171,7 +85,7 @@ static void add(struct sn_slots *s, struct sn_slot *slot, uint64_t legal)
 		if (slot->legal[i] == legal)
 			return;
 		if (slot->legal[i] == SN_LEGAL_NONE) {
-			use(s, legal, 1);
+			sn_stamps_use(s, legal, 1);
 			set_legal(slot, i, legal);
 			return;
 		}
@@ -185,13 +99,13 @@ static void only(struct sn_slots *s, struct sn_slot *slot, uint64_t legal)
 	uint64_t old[SN_LEGAL_MAX];
 
 	memcpy(old, slot->legal, sizeof(old));
-	use(s, legal, 1);
+	sn_stamps_use(s, legal, 1);
 	set_legal(slot, 0, legal);
 	for (unsigned i = 1; i < SN_LEGAL_MAX; i++)
 		set_legal(slot, i, SN_LEGAL_NONE);
 	set_wild(slot, false);
 	for (unsigned i = 0; i < SN_LEGAL_MAX; i++)
-		use(s, old[i], -1);
+		sn_stamps_use(s, old[i], -1);
 }
 
 /* To be settled by the next command that covers it. */
@@ -204,7 +118,7 @@ static void list(struct sn_slots *s, struct sn_slot *slot)
 	s->dirty = slot;
 }
 
-/* ---- Walks ------------------------------------------------------------------------------ */
+/* ---- Walks ------------------------------------------------------------------ */
 
 static struct sn_dep **dep_bucket(struct sn_slots *s, uint64_t gpa)
 {
@@ -286,17 +200,33 @@ static void settle(struct sn_replay *r, struct sn_slot *slot)
 		set_wild(slot, true);
 }
 
-/* ---- Devices -------------------------------------------------------------------------------- */
+/* ---- Devices ---------------------------------------------------------------- */
 
 /* Ordinary requests with read access: a context holds for every access and address. */
 static bool context_now(struct sn_replay *r, const struct sn_unit *unit,
                         struct snest_context *context)
 {
-	memset(context, 0, sizeof(*context));
-	if (sn_replay_context(r, unit->rid, unit->pasid, SNEST_READ, 0, context))
+	return !sn_replay_context(r, unit->rid, unit->pasid, SNEST_READ, 0, context);
+}
+
+static bool same_stage(const struct snest_stage *a, const struct snest_stage *b)
+{
+	return a->format == b->format && a->levels == b->levels && a->ia_bits == b->ia_bits &&
+	       a->oa_bits == b->oa_bits && a->rights == b->rights && a->flags == b->flags &&
+	       a->root == b->root;
+}
+
+/* Faults differ in the address that was asked for, which does not matter here. */
+static bool same_context(const struct snest_context *a, const struct snest_context *b)
+{
+	if (a->outcome != b->outcome || a->count != b->count || a->rights != b->rights ||
+	    a->ia_bits != b->ia_bits || a->flags != b->flags || a->domain != b->domain ||
+	    a->space != b->space)
 		return false;
-	/* Faults name the address that was asked for, and other things that do not matter here. */
-	memset(&context->fault, 0, sizeof(context->fault));
+	for (unsigned i = 0; i < a->count; i++) {
+		if (!same_stage(&a->stage[i], &b->stage[i]))
+			return false;
+	}
 	return true;
 }
 
@@ -324,8 +254,7 @@ static void look_at_units(struct sn_replay *r)
 		struct sn_unit *unit = &r->slots->unit[i];
 		struct snest_context context;
 
-		if (context_now(r, unit, &context) &&
-		    memcmp(&context, &unit->context, sizeof(context)))
+		if (context_now(r, unit, &context) && !same_context(&context, &unit->context))
 			change_unit(r, unit, &context);
 	}
 }
@@ -364,7 +293,7 @@ static struct sn_unit *unit_of(struct sn_replay *r, uint32_t rid, uint32_t pasid
 	return unit;
 }
 
-/* ---- Slots ------------------------------------------------------------------------------------ */
+/* ---- Slots ------------------------------------------------------------------ */
 
 static struct sn_slot **slot_bucket(struct sn_slots *s, uint32_t rid, uint32_t pasid, uint64_t page)
 {
@@ -444,7 +373,7 @@ bool sn_slots_legal(const struct sn_replay *r, uint32_t rid, uint32_t pasid, uin
 	return slot->wild;
 }
 
-/* ---- Changes -------------------------------------------------------------------------------------- */
+/* ---- Changes ---------------------------------------------------------------- */
 
 static int store(struct sn_replay *r, uint64_t gpa, unsigned bytes, uint64_t value)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What readers look at: one slot for each page that a device has used, with the
- * answers that are legal for it now. replay_slots.c writes, replay_readers.c
- * reads at the same time.
+ * answers that are legal for it now. replay_slots.c writes them, with
+ * the stamps of replay_stamps.c; replay_readers.c reads at the same time.
  */
 #ifndef SN_TOOLS_REPLAY_SLOTS_H
 #define SN_TOOLS_REPLAY_SLOTS_H
@@ -49,7 +49,11 @@ struct sn_unit {
 	struct snest_context context; /* as of now */
 	bool large; /* pages larger than 4 KiB were seen: neighbours share leaves */
 	/* of a changed context: what the guest has announced */
-	enum { SN_UNIT_SETTLED, SN_UNIT_CHANGED, SN_UNIT_CONTEXT_COVERED } state;
+	enum {
+		SN_UNIT_SETTLED,
+		SN_UNIT_CHANGED,
+		SN_UNIT_CONTEXT_COVERED
+	} state;
 };
 
 #define SN_SLOTS_MAX 65536u
@@ -86,5 +90,12 @@ struct sn_slots {
 
 /* A page's stamp: its GPA, or this when no set names it. */
 #define SN_STAMP_FREED (~UINT64_C(0))
+
+/* ---- replay_stamps.c ---- */
+
+int sn_stamps_create(struct sn_slots *slots, const struct sn_sparse *memory);
+void sn_stamps_destroy(struct sn_slots *slots);
+/* One more (change 1), or one less (-1), place in a set says `legal`. */
+void sn_stamps_use(struct sn_slots *slots, uint64_t legal, int change);
 
 #endif

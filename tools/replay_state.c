@@ -47,7 +47,7 @@ struct saved {
 	struct sn_histogram doorbell;
 };
 
-/* ---- Writing ------------------------------------------------------------------- */
+/* ---- Writing ---------------------------------------------------------------- */
 
 struct writer {
 	FILE *file;
@@ -162,7 +162,7 @@ int sn_replay_save(struct sn_replay *r, uint64_t line)
 	return ret;
 }
 
-/* ---- Reading --------------------------------------------------------------------- */
+/* ---- Reading ---------------------------------------------------------------- */
 
 struct reader {
 	struct sn_replay *r;
@@ -269,8 +269,8 @@ static char *load(const char *name, size_t *bytes, int *error)
 		length = ftell(file);
 	if (length >= 0)
 		data = malloc((size_t)length + 1);
-	if (data && (fseek(file, 0, SEEK_SET) ||
-	             fread(data, 1, (size_t)length, file) != (size_t)length)) {
+	if (data &&
+	    (fseek(file, 0, SEEK_SET) || fread(data, 1, (size_t)length, file) != (size_t)length)) {
 		free(data);
 		data = NULL;
 	}
@@ -336,7 +336,7 @@ int sn_replay_restore(struct sn_replay *r)
 		r->history->doorbell = in.saved->doorbell_first < r->history->count
 		                               ? in.saved->doorbell_first
 		                               : r->history->count;
-		for (uint32_t i = 0; r->options->mirror && i < in.saved->mirrors && !ret; i++)
+		for (uint32_t i = 0; r->mirrored && i < in.saved->mirrors && !ret; i++)
 			ret = sn_replay_mirror(r, in.saved->rid[i]);
 	}
 	if (ret)

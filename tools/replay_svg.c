@@ -11,7 +11,7 @@
 #define LEFT 204u
 #define RIGHT 124u
 #define WIDTH (LEFT + SN_LIFE_COLUMNS + RIGHT)
-#define TOP 190u       /* title and the names of phases */
+#define TOP 190u /* title and the names of phases */
 #define PANEL_GAP 22u
 #define BAND_GAP 7u
 #define SHARES_HEIGHT 70u
@@ -26,7 +26,7 @@ struct colour {
 /* Drawn in this order. */
 static const struct colour colours[] = {
 	{SN_LIFE_COMMAND | SN_LIFE_READ | SN_LIFE_WRITE, SN_LIFE_COMMAND, "#f3cdd6",
-	 "invalidated, nothing mapped"},
+         "invalidated, nothing mapped"},
 	{SN_LIFE_MAPPED, SN_LIFE_READ, "#6aa9ec", "mapped, device may read"},
 	{SN_LIFE_MAPPED, SN_LIFE_WRITE, "#f2ab4e", "may write"},
 	{SN_LIFE_MAPPED, SN_LIFE_READ | SN_LIFE_WRITE, "#4fb694", "may read and write"},
@@ -113,7 +113,8 @@ static void header(FILE *out, const struct sn_replay *r, unsigned height)
 		fputs(" \xc2\xb7 Linux ", out);
 		text(out, life->kernel);
 	}
-	fprintf(out, " \xc2\xb7 VT-d, %s mode%s \xc2\xb7 %s events: %s commands, %s translations</text>\n",
+	fprintf(out,
+	        " \xc2\xb7 VT-d, %s mode%s \xc2\xb7 %s events: %s commands, %s translations</text>\n",
 	        r->registers.rtaddr >> 10 & 3 ? "scalable" : "legacy",
 	        r->registers.cap >> 7 & 1 ? ", caching mode" : "", grouped(life->lines, a),
 	        grouped(r->counts.events[SN_TRACE_COMMAND], b), grouped(r->counts.checked, c));
@@ -168,8 +169,8 @@ static void columns(FILE *out, const struct sn_life_panel *panel, unsigned bit, 
 			x++;
 		if (x == from)
 			continue;
-		fprintf(out, "%sM%u %uh%uv%uh-%uz", any ? "" : "<path d=\"", LEFT + from, y, x - from,
-		        height, x - from);
+		fprintf(out, "%sM%u %uh%uv%uh-%uz", any ? "" : "<path d=\"", LEFT + from, y,
+		        x - from, height, x - from);
 		any = true;
 	}
 	if (any)
@@ -287,7 +288,8 @@ static void time_axis(FILE *out, const struct sn_life *life, unsigned y)
 		fprintf(out, "<path d=\"M%u %uv5\" stroke=\"#8a94a6\"/>", LEFT + x, y);
 		if (x < free_from || x + 70 > SN_LIFE_COLUMNS)
 			continue;
-		fprintf(out, "<text class=\"m\" x=\"%u\" y=\"%u\" text-anchor=\"middle\">%s</text>\n",
+		fprintf(out,
+		        "<text class=\"m\" x=\"%u\" y=\"%u\" text-anchor=\"middle\">%s</text>\n",
 		        LEFT + x, y + 17, grouped(life->phase[i].line, number));
 		free_from = x + 62;
 	}

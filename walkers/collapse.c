@@ -227,12 +227,14 @@ unsigned sn_env_copy(struct sn_env *env, unsigned k, uint64_t addr, void *buf, s
 	while (length) {
 		struct sn_target t;
 		unsigned reason = sn_collapse(env, k, addr, access, &t, NULL);
-		uint64_t left = sn_mask(t.lg2) - (addr & sn_mask(t.lg2));
-		size_t n = left < length - 1 ? (size_t)left + 1 : length;
+		uint64_t left;
+		size_t n;
 		int ret;
 
 		if (reason)
 			return reason;
+		left = sn_mask(t.lg2) - (addr & sn_mask(t.lg2));
+		n = left < length - 1 ? (size_t)left + 1 : length;
 		ret = !t.region ? -EFAULT
 		      : write   ? sn_memory_write(env->map, t.gpa, bytes, n)
 		                : sn_memory_read(env->map, t.gpa, bytes, n);

@@ -70,6 +70,8 @@ static inline int out_piece(struct sn_ranger *r, const struct snest_run *piece)
 		out->last = piece->last;
 		if (out->lg2 < piece->lg2)
 			out->lg2 = piece->lg2;
+		if (out->first_lg2 < piece->first_lg2)
+			out->first_lg2 = piece->first_lg2;
 		return 0;
 	}
 	if (r->out_valid) {
@@ -84,6 +86,7 @@ static inline int out_piece(struct sn_ranger *r, const struct snest_run *piece)
 	out->outcome = piece->outcome;
 	out->rights = piece->rights;
 	out->lg2 = piece->lg2;
+	out->first_lg2 = piece->first_lg2;
 	r->out_valid = true;
 	return 0;
 }
@@ -121,6 +124,7 @@ static int out_run(struct sn_ranger *r, const struct sn_run *run, unsigned right
 			.first = run->iova + (gpa - run->addr),
 			.rights = (uint8_t)rights,
 			.lg2 = (uint8_t)lg2,
+			.first_lg2 = r->first_lg2,
 		};
 		uint64_t to = gpa_last;
 		int ret;
@@ -160,6 +164,8 @@ int sn_ranger_flush(struct sn_ranger *r, unsigned k)
 	lg2 = run->lg2 < r->carry_lg2[k] ? run->lg2 : r->carry_lg2[k];
 	if (!rights)
 		return 0;
+	if (k == 0)
+		r->first_lg2 = run->lg2;
 	if (k + 1 == r->env.count)
 		return out_run(r, run, rights, lg2);
 
@@ -189,6 +195,7 @@ int sn_ranger_run(struct sn_ranger *r, uint64_t first, uint64_t last)
 		r->pending[k].valid = false;
 	r->carry_rights[0] = SNEST_RIGHTS;
 	r->carry_lg2[0] = 64;
+	r->first_lg2 = 0;
 	if (r->env.count == 0) {
 		struct sn_run all = {first, last, first, first, SNEST_RIGHTS, 64, true};
 

@@ -32,6 +32,7 @@ struct sn_ranger {
 	/* What the runs of earlier stages, being enumerated in stage k, leave over. */
 	uint8_t carry_rights[SNEST_MAX_STAGES + 1];
 	uint8_t carry_lg2[SNEST_MAX_STAGES + 1];
+	uint8_t first_lg2; /* largest page of the first stage's run that is being enumerated */
 	struct snest_run out;
 	bool out_valid;
 	snest_run_fn visit;

@@ -361,7 +361,7 @@ struct snest_space_stats {
 	uint64_t faults;        /* misses that were refused */
 	uint64_t invalidations;
 	uint64_t invalidations_all; /* of them, those of the whole space */
-	uint64_t leaves_dropped; /* one by one; what goes as a whole table or shadow counts as one */
+	uint64_t leaves_dropped; /* whole tables count as one; mirrors: see sink_unmaps */
 	uint64_t over_invalidated; /* leaves dropped beyond the range asked for */
 	uint64_t evictions;        /* shadows dropped to stay in the budget */
 	uint64_t sink_maps, sink_unmaps, sink_batches, sink_pages, sink_errors;

@@ -103,7 +103,8 @@ struct snest_run {
 	uint8_t outcome; /* SNEST_WALK_HOST or SNEST_WALK_GPA */
 	uint8_t rights;
 	uint8_t lg2;
-	uint8_t reserved[5];
+	uint8_t first_lg2; /* the largest page of the first stage in it; 0: no stages */
+	uint8_t reserved[4];
 };
 
 /* Returns 0 to go on; anything else stops the enumeration, which returns it. */

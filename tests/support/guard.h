@@ -20,8 +20,8 @@ struct guard {
 	bool on[GUARD_PAGES];
 	unsigned count; /* pages that are protected */
 	uint64_t protects, unprotects;
-	uint64_t fail_in; /* the n-th protect from now fails; 0: none */
-	bool deaf;        /* notices are lost */
+	uint64_t fail_in;             /* the n-th protect from now fails; 0: none */
+	bool deaf;                    /* notices are lost */
 	char copy[GUARD_PAGES][4096]; /* as it was when it was protected or last noticed */
 };
 

@@ -1,0 +1,691 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Mirrors, one case at a time: what a sink is told when the guest's tables
+ * break, when nothing changes, when sizes change in place, when the sink is
+ * full or refuses, and when memory comes and goes.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+#include "support/guest.h"
+#include "support/sink.h"
+
+#define RW (SNEST_READ | SNEST_WRITE)
+#define ALL UINT64_MAX
+#define M2 0x200000ull
+
+struct fixture {
+	struct guest guest;
+	struct snest_table *table;
+	struct snest_space *space;
+	struct sink sink;
+};
+
+static struct fixture *begin(const char *config, uint32_t flags, uint64_t skew)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+	struct guest_options o = { .config = { guest_config(config) }, .host_skew = skew };
+
+	guest_init(&f->guest, &o);
+	f->table = f->guest.table[0].table;
+	f->space = guest_space(&f->guest, (struct snest_tag){ 1, 0 }, SNEST_SPACE_ANNOUNCED, 0);
+	sink_init(&f->sink, flags);
+	return f;
+}
+
+static void attach(struct fixture *f)
+{
+	assert_int_equal(snest_space_mirror(f->space, &f->sink.sink), 0);
+}
+
+static void end(struct fixture *f)
+{
+	snest_space_put(f->space);
+	/* The last reference takes the sink along, and what it holds. */
+	assert_int_equal(f->sink.count, 0);
+	guest_fini(&f->guest);
+	free(f);
+}
+
+static void map(struct fixture *f, uint64_t first, uint64_t bytes, uint64_t gpa, uint32_t rights,
+                unsigned lg2)
+{
+	assert_int_equal(snest_table_map(f->table, first, first + bytes - 1, gpa, rights,
+	                                 SNEST_ATTR_USER,
+	                                 SNEST_TABLE_REPLACE | SNEST_TABLE_PAGE(lg2)),
+	                 0);
+}
+
+static void sync(struct fixture *f, uint64_t first, uint64_t bytes)
+{
+	sink_reset(&f->sink);
+	assert_int_equal(snest_space_invalidate(f->space, first, first + bytes - 1, 0), 0);
+}
+
+static void sync_all(struct fixture *f)
+{
+	sink_reset(&f->sink);
+	assert_int_equal(snest_space_invalidate(f->space, 0, ALL, 0), 0);
+}
+
+static int compare(void *opaque, const struct snest_run *run)
+{
+	struct fixture *f = opaque;
+
+	if (run->outcome != SNEST_WALK_HOST || !(run->rights & RW))
+		return 0;
+	for (uint64_t at = run->first; at < run->last; at += 4096) {
+		const struct sink_map *m = sink_find(&f->sink, at);
+
+		assert_non_null(m);
+		assert_true(m->host + (at - m->first) == run->addr + (at - run->first));
+		assert_int_equal(m->rights, run->rights & RW);
+		f->sink.failures += 4096; /* counts what is mapped */
+	}
+	return 0;
+}
+
+/* The sink is what a fresh walk of everything finds. */
+static void expect_equal(struct fixture *f)
+{
+	struct snest_walk_range range = { .size = sizeof(range), .last = ALL };
+	uint64_t failures = f->sink.failures;
+
+	f->sink.failures = 0;
+	assert_int_equal(snest_walk_range(f->guest.vm, f->guest.list, 1, &range, compare, f), 0);
+	assert_true(f->sink.failures == sink_bytes(&f->sink));
+	f->sink.failures = failures;
+}
+
+static const uint32_t kinds[] = { 0, SNEST_SINK_CAN_SPLIT };
+static const char *const configs[] = { "vtd-ss 3 levels", "amd-v1 mode 4" };
+
+/* ---- Attaching ------------------------------------------------------------------ */
+
+static void test_attach_and_detach(void **state)
+{
+	struct fixture *f = begin("vtd-ss 3 levels", 0, 0);
+	struct snest_sink bad = f->sink.sink;
+
+	(void)state;
+	assert_int_equal(snest_space_unmirror(f->space), -ENOENT);
+	bad.apply = NULL;
+	assert_int_equal(snest_space_mirror(f->space, &bad), -EINVAL);
+	bad = f->sink.sink;
+	bad.flags = 0x80;
+	assert_int_equal(snest_space_mirror(f->space, &bad), -EINVAL);
+	bad = f->sink.sink;
+	bad.reserved = 1;
+	assert_int_equal(snest_space_mirror(f->space, &bad), -EINVAL);
+	map(f, 0, 0x10000, GUEST_DATA, RW, 12);
+	for (unsigned i = 0; i < 3; i++) {
+		attach(f);
+		expect_equal(f);
+		assert_int_equal(snest_space_mirror(f->space, &f->sink.sink), -EBUSY);
+		assert_int_equal(snest_space_unmirror(f->space), 0);
+		assert_int_equal(f->sink.count, 0);
+	}
+	attach(f);
+	end(f);
+}
+
+/* A guest that does not announce maps: nobody would tell the mirror of them. */
+static void test_silent_guests_are_refused(void **state)
+{
+	struct fixture *f = begin("vtd-ss 3 levels", 0, 0);
+	struct snest_space *silent = guest_space(&f->guest, (struct snest_tag){ 2, 0 }, 0, 0);
+
+	(void)state;
+	assert_int_equal(snest_space_mirror(silent, &f->sink.sink), -EOPNOTSUPP);
+	snest_space_put(silent);
+	end(f);
+}
+
+static void test_lookups_in_a_mirrored_space(void **state)
+{
+	struct fixture *f = begin("vtd-ss 3 levels", 0, 0);
+	struct snest_translation t;
+
+	(void)state;
+	map(f, 0, 0x10000, GUEST_DATA, RW, 12);
+	attach(f);
+	sink_reset(&f->sink);
+	snest_read_begin();
+	assert_int_equal(snest_space_translate(f->space, 0x1000, RW, &t, NULL), 0);
+	assert_true(t.host == GUEST_HOST + 0x1000);
+	assert_int_equal(snest_space_translate(f->space, 0x20000, SNEST_READ, &t, NULL), -EACCES);
+	/* Mapped, and not yet announced: found, and left out of the shadow. */
+	map(f, 0x20000, 0x1000, GUEST_DATA, RW, 12);
+	assert_int_equal(snest_space_translate(f->space, 0x20000, SNEST_READ, &t, NULL), 0);
+	snest_read_end();
+	assert_int_equal(f->sink.calls, 0);
+	sync_all(f);
+	assert_int_equal(f->sink.maps, 1);
+	expect_equal(f);
+	end(f);
+}
+
+/* ---- What a guest's mistakes do --------------------------------------------------- */
+
+static void test_hazard_16_a_broken_entry_unmaps(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 8; i++) {
+		struct fixture *f = begin(configs[i & 1], kinds[i >> 1 & 1], 0);
+		uint64_t *root = (uint64_t *)(void *)(f->guest.ram + f->guest.list[0].root), good;
+
+		map(f, 0, 0x200000, GUEST_DATA + 0x1000, RW, 12);
+		map(f, 0x40000000, 0x3000, GUEST_DATA, RW, 12);
+		attach(f);
+		expect_equal(f);
+		good = root[0];
+		/* The upper entry of everything below 1 GiB (512 GiB): gone, or with a reserved bit. */
+		root[0] = i & 4 ? 0 : good | 1ull << 58 | 1ull << 52;
+		sync_all(f);
+		expect_equal(f);
+		if (f->guest.list[0].format == SNEST_FORMAT_VTD_SS && (i & 4))
+			assert_int_equal(f->sink.count, 1);
+		if (i & 4)
+			assert_null(sink_find(&f->sink, 0x1000));
+		root[0] = good;
+		sync_all(f);
+		expect_equal(f);
+		assert_non_null(sink_find(&f->sink, 0x1000));
+		/* The root itself lies where no memory is. */
+		assert_int_equal(snest_memory_remove(f->guest.vm, f->guest.list[0].root,
+		                                     f->guest.list[0].root + 0xfff),
+		                 0);
+		assert_int_equal(f->sink.count, 0);
+		end(f);
+	}
+}
+
+/* ---- Nothing more than the difference ------------------------------------------------ */
+
+static void test_hazard_21_no_change_no_operation(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		struct fixture *f = begin(configs[i & 1], kinds[i >> 1], 0x1000);
+
+		map(f, 0, 0x400000, GUEST_DATA, RW, 12);
+		map(f, 0x40000000, M2, GUEST_DATA, SNEST_READ, 21);
+		map(f, 0x800000, 0x3000, GUEST_DATA + 0x5000, RW, 12);
+		attach(f);
+		expect_equal(f);
+		sync_all(f);
+		sync(f, 0x1000, 0x1000);
+		assert_int_equal(f->sink.calls, 0);
+		sync(f, 0, 0x80000000);
+		assert_int_equal(f->sink.calls, 0);
+		sync(f, 0x40123000, 1);
+		assert_int_equal(f->sink.calls, 0);
+		expect_equal(f);
+		end(f);
+	}
+}
+
+/* One page of a thousand: a sink that can split hears of that page, any other of its unit. */
+static void test_hazard_21_one_page_of_many(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 8; i++) {
+		struct fixture *f = begin(configs[i & 1], kinds[i >> 1 & 1], i & 4 ? 0x1000 : 0);
+
+		map(f, 0, 0x400000, GUEST_DATA, RW, 12);
+		attach(f);
+		assert_int_equal(f->sink.count, 1);
+		map(f, 0x123000, 0x1000, GUEST_DATA + 0x900000, RW, 12);
+		sync(f, 0x123000, 0x1000);
+		expect_equal(f);
+		if (i & 2) {
+			assert_true(f->sink.unmapped_bytes == 0x1000);
+			assert_int_equal(f->sink.maps, 1);
+		} else {
+			/* The whole map, and the three pieces that take its place. */
+			assert_int_equal(f->sink.unmaps, 1);
+			assert_int_equal(f->sink.maps, 3);
+		}
+		/* The next change meets smaller maps. */
+		map(f, 0x124000, 0x1000, GUEST_DATA + 0x902000, SNEST_READ, 12);
+		sync(f, 0x124000, 0x1000);
+		expect_equal(f);
+		end(f);
+	}
+}
+
+/* Taking a page out and putting it back leaves one unit less than there is to see, not more. */
+static void test_right_to_execute_is_no_change(void **state)
+{
+	struct fixture *f = begin("x86-64 WP NX", 0, 0);
+
+	(void)state;
+	map(f, 0, 0x10000, GUEST_DATA, RW, 12);
+	attach(f);
+	map(f, 0x3000, 0x1000, GUEST_DATA + 0x3000, SNEST_RIGHTS, 12);
+	sync_all(f);
+	assert_int_equal(f->sink.calls, 0);
+	expect_equal(f);
+	end(f);
+}
+
+/* ---- Sizes ------------------------------------------------------------------------------ */
+
+static void test_hazard_22_sizes_change_in_place(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 8; i++) {
+		struct fixture *f = begin(configs[i & 1], kinds[i >> 1 & 1], i & 4 ? 0x3000 : 0);
+
+		map(f, M2, M2, GUEST_DATA, RW, 21);
+		attach(f);
+		assert_int_equal(f->sink.count, 1);
+		for (unsigned again = 0; again < 2; again++) {
+			/* 2 MiB to 512 pages and back: the translations are the same. */
+			map(f, M2, M2, GUEST_DATA, RW, 12);
+			sync(f, M2, M2);
+			assert_int_equal(f->sink.calls, 0);
+			/* A page less; a sink that cannot split has to hear of all of them. */
+			assert_int_equal(snest_table_unmap(f->table, M2 + 0x5000, M2 + 0x5fff, 0, NULL), 0);
+			sync(f, M2 + 0x5000, 0x1000);
+			expect_equal(f);
+			assert_true(f->sink.unmapped_bytes == (i & 2 ? 0x1000 : M2));
+			map(f, M2, M2, GUEST_DATA, RW, 21);
+			sync(f, M2, M2);
+			expect_equal(f);
+			assert_true(f->sink.unmapped_bytes == 0);
+			assert_int_equal(f->sink.maps, 1);
+			/* Elsewhere as one page, and back as one. */
+			map(f, M2, M2, GUEST_DATA + M2, RW, 21);
+			sync(f, M2 + 0x7000, 0x1000);
+			expect_equal(f);
+			assert_true(f->sink.unmapped_bytes == M2);
+			map(f, M2, M2, GUEST_DATA, RW, 21);
+			sync(f, M2, M2);
+			expect_equal(f);
+		}
+		end(f);
+	}
+}
+
+/*
+ * The guest's large page becomes small ones, one of which leads elsewhere. An
+ * invalidation of any byte of it means all of it, as it does for an IOTLB.
+ */
+static void test_hazard_9_part_of_a_large_page(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 16; i++) {
+		struct fixture *f = begin(configs[i & 1], kinds[i >> 1 & 1], i & 4 ? 0x3000 : 0);
+
+		map(f, M2, M2, GUEST_DATA, RW, 21);
+		attach(f);
+		if (i & 8) {
+			/* Cut before, by memory that went. */
+			guest_memory_remove(&f->guest, GUEST_DATA + 0x40000, GUEST_DATA + 0x40fff);
+			expect_equal(f);
+		}
+		map(f, M2 + 0x7000, 0x1000, GUEST_DATA + 0x900000, RW, 12);
+		sync(f, M2 + 0x100000, 0x1000);
+		expect_equal(f);
+		end(f);
+	}
+}
+
+static void test_hazard_22_a_gigabyte(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		struct fixture *f = begin("vtd-ss 3 levels", kinds[i], 0);
+
+		map(f, 0x40000000, 0x40000000, GUEST_DATA, RW, 30);
+		attach(f);
+		assert_int_equal(f->sink.count, 1);
+		assert_int_equal(snest_table_cut(f->table, 0x40001000), 0);
+		sync_all(f);
+		assert_int_equal(f->sink.calls, 0);
+		assert_int_equal(snest_table_unmap(f->table, 0x50000000, 0x50000fff, 0, NULL), 0);
+		sync(f, 0x50000000, 0x1000);
+		expect_equal(f);
+		assert_int_equal(f->sink.count, 2);
+		assert_true(f->sink.unmapped_bytes == (i ? 0x1000 : 0x40000000));
+		end(f);
+	}
+}
+
+/* ---- Limits ------------------------------------------------------------------------------- */
+
+static void test_hazard_23_contiguous_pages_are_one_map(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		struct fixture *f = begin(configs[i & 1], 0, i & 2 ? 0x5000 : 0);
+
+		map(f, 0x1000, 0x7ff000, GUEST_DATA + 0x1000, RW, 12);
+		attach(f);
+		assert_int_equal(f->sink.count, 1);
+		/* It comes bit by bit: as many maps as commands. */
+		map(f, 0x40000000, 0x4000, GUEST_DATA, RW, 12);
+		for (unsigned page = 0; page < 4; page++)
+			sync(f, 0x40000000 + page * 0x1000ull, 0x1000);
+		expect_equal(f);
+		assert_in_range(f->sink.count, 2, 5);
+		end(f);
+	}
+}
+
+static void test_hazard_23_a_full_sink_says_so(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		struct fixture *f = begin(configs[i & 1], kinds[i >> 1], 0);
+
+		attach(f);
+		f->sink.limit = 10;
+		/* 32 scattered pages. */
+		for (uint64_t p = 0; p < 32; p++)
+			map(f, p * 0x1000, 0x1000, GUEST_DATA + p * 0x3000, RW, 12);
+		sink_reset(&f->sink);
+		assert_int_equal(snest_space_invalidate(f->space, 0, 0x1ffff, 0), -ENOSPC);
+		assert_int_equal(f->sink.count, 10);
+		assert_int_equal(f->sink.told, 1);
+		/* The guest gives some back, and what was missing comes. */
+		assert_int_equal(snest_table_unmap(f->table, 0, 0x15fff, 0, NULL), 0);
+		sync(f, 0, 0x20000);
+		assert_int_equal(f->sink.told, 0);
+		assert_int_equal(f->sink.count, 10);
+		expect_equal(f);
+		end(f);
+	}
+}
+
+static void test_hazard_24_nothing_left_when_attaching_fails(void **state)
+{
+	(void)state;
+	for (uint64_t n = 1; n <= 9; n++) {
+		struct fixture *f = begin("vtd-ss 3 levels", 0, 0);
+
+		for (uint64_t p = 0; p < 8; p++)
+			map(f, p * 0x1000, 0x1000, GUEST_DATA + p * 0x3000, RW, 12);
+		f->sink.fail_in = n;
+		if (n == 9)
+			f->sink.fail_in = 0;
+		if (n <= 8) {
+			assert_int_equal(snest_space_mirror(f->space, &f->sink.sink), -EIO);
+			assert_int_equal(f->sink.count, 0);
+			assert_int_equal(snest_space_unmirror(f->space), -ENOENT);
+			f->sink.fail_in = 0;
+		}
+		attach(f);
+		expect_equal(f);
+		end(f);
+	}
+}
+
+/* What a sink will not let go of is not used by lookups, and asked for again. */
+static void test_hazard_24_a_refused_unmap(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		struct fixture *f = begin(configs[i & 1], kinds[i >> 1], 0);
+		struct snest_translation t;
+
+		map(f, 0, 0x10000, GUEST_DATA, RW, 12);
+		attach(f);
+		assert_int_equal(snest_table_unmap(f->table, 0, 0xffff, 0, NULL), 0);
+		f->sink.fail_in = f->sink.fail_every = 1;
+		assert_int_equal(snest_space_invalidate(f->space, 0, 0xffff, 0), -EIO);
+		assert_int_equal(f->sink.count, 1);
+		snest_read_begin();
+		assert_int_equal(snest_space_translate(f->space, 0x3000, SNEST_READ, &t, NULL), -EACCES);
+		snest_read_end();
+		/* Mapped again meanwhile, elsewhere. */
+		map(f, 0x2000, 0x1000, GUEST_DATA + 0x40000, RW, 12);
+		assert_int_equal(snest_space_invalidate(f->space, 0x2000, 0x2fff, 0), -EIO);
+		f->sink.fail_in = f->sink.fail_every = 0;
+		sync(f, 0x2000, 0x1000);
+		sync_all(f);
+		expect_equal(f);
+		assert_int_equal(f->sink.count, 1);
+		end(f);
+	}
+}
+
+/* ---- Memory ---------------------------------------------------------------------------------- */
+
+static void test_memory_removed_and_back(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		struct fixture *f = begin(configs[i & 1], kinds[i >> 1], 0);
+		bool split = i & 2;
+
+		map(f, 0, 0x10000, GUEST_DATA, RW, 12);
+		map(f, M2, M2, GUEST_DATA + M2, RW, 21);
+		attach(f);
+		/* A page out of the middle of each. */
+		sink_reset(&f->sink);
+		guest_memory_remove(&f->guest, GUEST_DATA + 0x3000, GUEST_DATA + 0x3fff);
+		expect_equal(f);
+		assert_true(f->sink.unmapped_bytes == (split ? 0x1000 : 0x10000));
+		sink_reset(&f->sink);
+		guest_memory_remove(&f->guest, GUEST_DATA + M2 + 0x7000, GUEST_DATA + M2 + 0x7fff);
+		expect_equal(f);
+		assert_true(f->sink.unmapped_bytes == (split ? 0x1000 : M2));
+		/* Back at the same host address, then replaced by other memory, then by itself. */
+		sink_reset(&f->sink);
+		guest_memory_add(&f->guest, GUEST_DATA + 0x3000, GUEST_DATA + 0x3fff, GUEST_HOST + 0x3000,
+		                 0);
+		expect_equal(f);
+		assert_int_equal(f->sink.unmaps, 0);
+		assert_int_equal(f->sink.maps, 1);
+		guest_memory_add(&f->guest, GUEST_DATA + 0x3000, GUEST_DATA + 0x3fff, 0x77000, 0);
+		expect_equal(f);
+		assert_true(sink_find(&f->sink, 0x3000)->host == 0x77000);
+		/* The guest's large page is still one: naming a byte of it names all. */
+		map(f, M2, M2, GUEST_DATA + 2 * M2, RW, 21);
+		sync(f, M2 + 0x100000, 1);
+		expect_equal(f);
+		end(f);
+	}
+}
+
+static void test_memory_protected(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		struct fixture *f = begin(configs[i & 1], kinds[i >> 1], 0);
+
+		map(f, 0, 0x10000, GUEST_DATA, RW, 12);
+		attach(f);
+		guest_memory_protect(&f->guest, GUEST_DATA + 0x4000, GUEST_DATA + 0x5fff, true);
+		expect_equal(f);
+		assert_int_equal(sink_find(&f->sink, 0x4000)->rights, SNEST_READ);
+		assert_int_equal(sink_find(&f->sink, 0x6000)->rights, RW);
+		guest_memory_protect(&f->guest, GUEST_DATA, GUEST_DATA + 0xffff, false);
+		expect_equal(f);
+		assert_int_equal(sink_find(&f->sink, 0x4000)->rights, RW);
+		end(f);
+	}
+}
+
+/* In one change a page's memory goes and the same address comes back: the sink hears of it. */
+static void test_memory_swapped_for_itself(void **state)
+{
+	struct fixture *f = begin("vtd-ss 3 levels", 0, 0);
+	struct snest_memory_op op[2] = {
+		{ .kind = SNEST_MEMORY_REMOVE, .first = GUEST_DATA, .last = GUEST_DATA + 0xfff },
+		{ .kind = SNEST_MEMORY_ADD,
+		  .region = { .size = sizeof(struct snest_region),
+		              .first = GUEST_DATA,
+		              .last = GUEST_DATA + 0xfff,
+		              .host = GUEST_HOST + 0x100000 } },
+	};
+
+	(void)state;
+	map(f, 0, 0x2000, GUEST_DATA, RW, 12);
+	map(f, 0x100000, 0x1000, GUEST_DATA + 0x100000, RW, 12);
+	attach(f);
+	assert_int_equal(snest_memory_update(f->guest.vm, op, 2, NULL, NULL, NULL), 0);
+	expect_equal(f);
+	assert_true(sink_find(&f->sink, 0)->host == GUEST_HOST + 0x100000);
+	end(f);
+}
+
+/* ---- Observers ---------------------------------------------------------------------------------- */
+
+struct observer {
+	struct snest_sink sink;
+	unsigned calls;
+	uint64_t first, last;
+	int ret;
+};
+
+static int observe(void *opaque, const struct snest_sink_op *ops, size_t count, size_t *done)
+{
+	struct observer *o = opaque;
+
+	assert_int_equal(count, 1);
+	assert_int_equal(ops[0].map, 0);
+	o->calls++;
+	o->first = ops[0].first;
+	o->last = ops[0].last;
+	*done = !o->ret;
+	return o->ret;
+}
+
+static void test_observers(void **state)
+{
+	struct fixture *f = begin("vtd-ss 3 levels", 0, 0);
+	/* A silent guest will do: an observer wants to know what goes, not what comes. */
+	struct snest_space *space = guest_space(&f->guest, (struct snest_tag){ 2, 0 }, 0, 0);
+	struct observer o = { .sink = { .size = sizeof(o.sink), .flags = SNEST_SINK_UNMAP_ONLY,
+		                        .apply = observe, .opaque = &o } };
+	struct snest_translation t;
+
+	(void)state;
+	map(f, 0, 0x10000, GUEST_DATA, RW, 12);
+	assert_int_equal(snest_space_mirror(space, &o.sink), 0);
+	assert_int_equal(snest_space_mirror(space, &o.sink), -EBUSY);
+	assert_int_equal(o.calls, 0);
+	snest_read_begin();
+	assert_int_equal(snest_space_translate(space, 0x1000, SNEST_READ, &t, NULL), 0);
+	snest_read_end();
+	assert_int_equal(snest_space_invalidate(space, 0x1000, 0x2fff, 0), 0);
+	assert_int_equal(o.calls, 1);
+	assert_true(o.first <= 0x1000 && o.last >= 0x2fff);
+	/* What nobody looked up is told all the same: the observer may have asked elsewhere. */
+	assert_int_equal(snest_space_invalidate(space, 0x5000000, 0x5000fff, 0), 0);
+	assert_true(o.calls == 2 && o.first <= 0x5000000 && o.last >= 0x5000fff);
+	assert_int_equal(snest_space_invalidate(space, 1, 0, 0), 0);
+	assert_true(o.calls == 3 && o.first == 0 && o.last == ALL);
+	guest_memory_remove(&f->guest, GUEST_DATA + 0x3000, GUEST_DATA + 0x3fff);
+	assert_true(o.calls >= 4 && o.first <= 0x3000 && o.last >= 0x3fff);
+	o.ret = -EIO;
+	assert_int_equal(snest_space_invalidate(space, 0, 0xfff, 0), -EIO);
+	assert_int_equal(snest_space_unmirror(space), 0);
+	snest_space_put(space);
+	end(f);
+}
+
+/* A superpage of the guest over small pages: the observer is told of all of it. */
+static void test_observers_hear_of_whole_pages(void **state)
+{
+	struct fixture *f = begin("vtd-ss 3 levels", 0, 0x1000);
+	struct snest_space *space = guest_space(&f->guest, (struct snest_tag){ 2, 0 }, 0, 0);
+	struct observer o = { .sink = { .size = sizeof(o.sink), .flags = SNEST_SINK_UNMAP_ONLY,
+		                        .apply = observe, .opaque = &o } };
+	struct snest_translation t;
+
+	(void)state;
+	map(f, M2, M2, GUEST_DATA, RW, 21);
+	assert_int_equal(snest_space_mirror(space, &o.sink), 0);
+	snest_read_begin();
+	assert_int_equal(snest_space_translate(space, M2, SNEST_READ, &t, NULL), 0);
+	assert_int_equal(snest_space_translate(space, 2 * M2 - 1, SNEST_READ, &t, NULL), 0);
+	snest_read_end();
+	assert_int_equal(snest_space_invalidate(space, M2 + 0x5000, M2 + 0x5fff, 0), 0);
+	assert_true(o.first <= M2 && o.last >= 2 * M2 - 1);
+	snest_space_put(space);
+	end(f);
+}
+
+/* ---- Memory of the shadow -------------------------------------------------------------------------- */
+
+static uint64_t table_bytes(struct fixture *f)
+{
+	struct snest_space_stats stats = { .size = sizeof(stats) };
+
+	assert_int_equal(snest_space_stats(f->space, &stats), 0);
+	return stats.table_bytes;
+}
+
+static void test_tables_do_not_pile_up(void **state)
+{
+	struct fixture *f = begin("vtd-ss 3 levels", 0, 0);
+
+	(void)state;
+	attach(f);
+	for (uint64_t i = 0; i < 20000; i++) {
+		map(f, i * M2, 0x1000, GUEST_DATA, RW, 12);
+		sync(f, i * M2, 0x1000);
+		assert_int_equal(f->sink.count, 1);
+		assert_int_equal(snest_table_unmap(f->table, i * M2, i * M2 + 0xfff, 0, NULL), 0);
+		sync(f, i * M2, 0x1000);
+		assert_true(table_bytes(f) <= 256 * 4096);
+	}
+	end(f);
+}
+
+/* Enough memory for eight bytes a page, and no more. */
+static void test_memory_a_page(void **state)
+{
+	struct fixture *f = begin("vtd-ss 3 levels", 0, 0);
+
+	(void)state;
+	/* Scattered; then contiguous. */
+	for (uint64_t p = 0; p < 16384; p++)
+		map(f, p * 0x1000, 0x1000, GUEST_DATA + (p ^ 1) * 0x1000, RW, 12);
+	attach(f);
+	assert_true(table_bytes(f) <= 16384 * 8 + 3 * 4096);
+	map(f, 0, 16384 * 0x1000, GUEST_DATA, RW, 12);
+	sync_all(f);
+	assert_int_equal(snest_space_unmirror(f->space), 0);
+	attach(f);
+	assert_int_equal(f->sink.count, 1);
+	assert_true(table_bytes(f) <= 3 * 4096);
+	end(f);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_attach_and_detach),
+		cmocka_unit_test(test_silent_guests_are_refused),
+		cmocka_unit_test(test_lookups_in_a_mirrored_space),
+		cmocka_unit_test(test_hazard_16_a_broken_entry_unmaps),
+		cmocka_unit_test(test_hazard_21_no_change_no_operation),
+		cmocka_unit_test(test_hazard_21_one_page_of_many),
+		cmocka_unit_test(test_right_to_execute_is_no_change),
+		cmocka_unit_test(test_hazard_22_sizes_change_in_place),
+		cmocka_unit_test(test_hazard_9_part_of_a_large_page),
+		cmocka_unit_test(test_hazard_22_a_gigabyte),
+		cmocka_unit_test(test_hazard_23_contiguous_pages_are_one_map),
+		cmocka_unit_test(test_hazard_23_a_full_sink_says_so),
+		cmocka_unit_test(test_hazard_24_nothing_left_when_attaching_fails),
+		cmocka_unit_test(test_hazard_24_a_refused_unmap),
+		cmocka_unit_test(test_memory_removed_and_back),
+		cmocka_unit_test(test_memory_protected),
+		cmocka_unit_test(test_memory_swapped_for_itself),
+		cmocka_unit_test(test_observers),
+		cmocka_unit_test(test_observers_hear_of_whole_pages),
+		cmocka_unit_test(test_tables_do_not_pile_up),
+		cmocka_unit_test(test_memory_a_page),
+	};
+
+	snest_thread_register();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
