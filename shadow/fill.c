@@ -28,6 +28,7 @@ static void evict(struct snest_space *space)
 	sn_space_note(space, 0, UINT64_MAX);
 	sn_tree_detach(&space->tree[0], &space->graveyard);
 	sn_tree_detach(&space->tree[1], &space->graveyard);
+	space->unremembered = 64;
 	space->stats.evictions++;
 }
 
@@ -60,10 +61,10 @@ static int publish(struct snest_space *space, struct sn_tree *tree, uint64_t iov
 	return 0;
 }
 
-/* Publishes a walk's result, if it was not overtaken. */
+/* Publishes a walk's result, if it may be remembered and was not overtaken. */
 static void fill_publish(struct snest_space *space, uint64_t iova, uint32_t access,
                          const struct sn_target *t, unsigned rights, unsigned guest_lg2,
-                         uint64_t seq, uint64_t memory_seq)
+                         uint64_t seq, uint64_t memory_seq, bool remember)
 {
 	struct sn_tree *tree = sn_space_tree(space, access);
 	unsigned lg2 = t->lg2 > 63 ? 63 : t->lg2, widest = guest_lg2 > lg2 ? guest_lg2 : lg2;
@@ -75,7 +76,7 @@ static void fill_publish(struct snest_space *space, uint64_t iova, uint32_t acce
 	 * memory.seq: the changer makes it odd before it publishes the new map,
 	 * and comes through this lock afterwards (core/memory.h).
 	 */
-	if (!space->mirror && !sn_graveyard_is_full(&space->graveyard) && !(memory_seq & 1) &&
+	if (remember && !space->mirror && !sn_graveyard_is_full(&space->graveyard) && !(memory_seq & 1) &&
 	    __atomic_load_n(&space->vm->memory.seq, __ATOMIC_ACQUIRE) == memory_seq &&
 	    !sn_space_overtaken(space, seq, first, last)) {
 		ret = publish(space, tree, iova, t->host, lg2, rights, guest_lg2);
@@ -87,6 +88,8 @@ static void fill_publish(struct snest_space *space, uint64_t iova, uint32_t acce
 				evict(space);
 		}
 	}
+	if (ret && space->unremembered < widest)
+		space->unremembered = (uint8_t)widest;
 	pthread_mutex_unlock(&space->lock);
 	__atomic_fetch_add(ret ? &space->fills_dropped : &space->fills, 1, __ATOMIC_RELAXED);
 }
@@ -153,8 +156,8 @@ int sn_space_fill(struct snest_space *space, uint64_t iova, uint32_t access, str
 			fill->rights = rights;
 		}
 	}
-	if (t.lg2 >= SN_SH_SHIFT0 && is_named(space, iova))
-		fill_publish(space, iova, access, &t, rights, guest_lg2, seq, memory_seq);
+	fill_publish(space, iova, access, &t, rights, guest_lg2, seq, memory_seq,
+	             t.lg2 >= SN_SH_SHIFT0 && is_named(space, iova));
 	SN_PROBE4(fill, space, iova, t.host, t.lg2);
 	return 0;
 }

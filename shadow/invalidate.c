@@ -35,6 +35,23 @@ static void forget(struct snest_space *space, struct sn_tree *tree, uint64_t fir
 	sn_tree_tidy(tree, &space->graveyard);
 }
 
+/* What an observer may hold that goes with first..last: whole leaves, whole pages of the guest. */
+static void widen_told(const struct snest_space *space, uint64_t *first, uint64_t *last)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		const struct sn_tree *tree = &space->tree[i];
+		unsigned shift;
+
+		sn_tree_widen(tree, first, last);
+		if (sn_tree_find(tree, *first, &shift))
+			*first &= ~sn_mask(shift);
+		if (sn_tree_find(tree, *last, &shift))
+			*last |= sn_mask(shift);
+	}
+	*first &= ~sn_mask(space->unremembered);
+	*last |= sn_mask(space->unremembered);
+}
+
 /* A mirrored space that is as it should be already, seen without its lock. */
 static inline bool unchanged(struct snest_space *space, uint64_t first, uint64_t last)
 {
@@ -70,11 +87,15 @@ int snest_space_invalidate(struct snest_space *space, uint64_t first, uint64_t l
 	if (space->mirror) {
 		ret = sn_mirror_sync(space, first, last);
 	} else {
+		uint64_t told_first = first, told_last = last;
+
+		if (space->observer)
+			widen_told(space, &told_first, &told_last);
 		forget(space, &space->tree[0], first, last);
 		if (space->privilege_mask)
 			forget(space, &space->tree[1], first, last);
 		if (space->observer)
-			ret = sn_mirror_observe(space, first, last);
+			ret = sn_mirror_observe(space, told_first, told_last);
 	}
 	pthread_mutex_unlock(&space->lock);
 	return ret;

@@ -62,6 +62,8 @@ struct snest_space {
 	struct sn_mirror *mirror; /* NULL: lookups only */
 	struct sn_track *track;   /* write tracking of the mirror, or NULL */
 	struct sn_mirror *observer; /* a sink that is told of invalidations, or NULL */
+	/* lg2 of the largest page that the observer may hold and the shadow does not know; 64: any */
+	uint8_t unremembered;
 	struct sn_dirty dirty;    /* by IOVA */
 	bool log_dirty;           /* write rights are withheld until a write is logged */
 	struct snest_space_stats stats; /* the counters that are not atomic: under lock */

@@ -98,6 +98,19 @@ static inline bool F(charge)(struct step *x, unsigned n, uint64_t first)
 	return false;
 }
 
+/*
+ * Does this entry lead anywhere? The fields are taken out one by one: compared
+ * together they are read back from memory as one word, which has to wait for the
+ * byte stores before it, and that is longer than all the rest takes.
+ */
+static inline bool F(good)(struct sn_entry e)
+{
+	unsigned fault = e.early;
+
+	fault |= e.late;
+	return !fault;
+}
+
 /* The shadow entry for a level-0 guest entry, wherever it leads. */
 static uint64_t F(exact)(const struct step *x, unsigned grant, uint64_t raw)
 {
@@ -105,7 +118,7 @@ static uint64_t F(exact)(const struct step *x, unsigned grant, uint64_t raw)
 	const struct sn_region *region;
 	uint64_t rights;
 
-	if (e.early || e.late)
+	if (!F(good)(e))
 		return 0;
 	rights = F(rights)(x->pt, grant & e.grant, 0) & x->pt->rights;
 	region = sn_memory_find(x->map, e.addr);
@@ -160,19 +173,6 @@ static inline void F(look_at)(struct step *x, const struct sn_memory_map *map)
 	x->hot_size = map->hot.flags & SNEST_REGION_READONLY ? 0 : map->hot_size;
 }
 
-/*
- * Is this a good table entry? The fields are taken out one by one: compared
- * together they are read back from memory as one word, which has to wait for the
- * byte stores before it.
- */
-static inline bool F(leads_on)(struct sn_entry e)
-{
-	unsigned kind = e.kind, fault = e.early;
-
-	fault |= e.late;
-	return !fault && kind == SN_ENTRY_TABLE;
-}
-
 /* The entries of a range in the two lowest tables that hold it. */
 struct F(place) {
 	const uint64_t *guest;
@@ -213,7 +213,7 @@ static inline bool F(find)(struct step *x, const struct sn_tree *tree, uint64_t 
 		}
 		e = F(decode)(pt, 0, level, sn_sh_load(&guest[index]));
 		mine = sn_sh_load(&shadow[index]);
-		if (!F(leads_on)(e) || !sn_sh_is_table(mine, shift))
+		if (!F(good)(e) || e.kind != SN_ENTRY_TABLE || !sn_sh_is_table(mine, shift))
 			return false;
 		grant &= e.grant;
 		at = e.addr;
@@ -380,7 +380,7 @@ static void F(tables)(struct step *x, unsigned level, unsigned grant, const uint
 		if (!raw && !mine)
 			continue;
 		e = F(decode)(x->pt, 0, level, raw);
-		if (e.early || e.late) {
+		if (!F(good)(e)) {
 			if (mine)
 				F(put_off)(x, from, to);
 			continue;

@@ -37,9 +37,11 @@ static inline int F(range_entry)(struct sn_ranger *r, unsigned k, unsigned half,
 {
 	const struct sn_pt *pt = &r->env.pt[k];
 	struct sn_entry e = F(decode)(pt, half, level, raw);
+	unsigned fault = e.early;
 	uint64_t below;
 
-	if (e.early || e.late)
+	fault |= e.late;
+	if (fault)
 		return 0;
 	if (e.kind == SN_ENTRY_LEAF)
 		return F(range_leaf)(r, k, &e, raw, first, last, delta, grant);
