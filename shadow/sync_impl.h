@@ -14,6 +14,12 @@
  *   <FMT>_expect(x, grant, raw)  the shadow entry for a level-0 guest entry that
  *                                leads into the largest region, else 0;
  *                                branch-free if it can be
+ *   <FMT>_keep(grant)            the same in pieces: which bits of such an entry are
+ *                                the shadow's rights,
+ *   <FMT>_always(grant)          what the shadow has besides; SN_SH_HELD: no entry is
+ *                                good with this grant,
+ *   <FMT>_MUST                   and which bits have to be set (those of
+ *                                pt->reserved_leaf must not)
  *   <FMT>_reach(pt)              last input that the direct way handles, from 0
  *
  * Guest entries are compared in bulk first. A chunk that compares equal is
@@ -62,6 +68,8 @@ struct step {
 #define STEP_SAME (SN_SH_ADDR | SN_SH_RIGHTS | SN_SH_HELD)
 
 static inline uint64_t F(expect)(const struct step *x, unsigned grant, uint64_t raw);
+static inline uint64_t F(keep)(unsigned grant);
+static inline uint64_t F(always)(unsigned grant);
 static inline uint64_t F(reach)(const struct sn_pt *pt);
 
 static void F(close_run)(struct step *x)
@@ -141,9 +149,14 @@ static const uint64_t *F(table)(const struct step *x, uint64_t addr)
 }
 
 /*
- * Is the shadow as it should be for n entries? The loads of guest memory are
- * plain so that the compiler may use vectors; an element is 8 aligned bytes,
- * which the machine loads in one piece.
+ * Is the shadow as it should be for n entries? Non-zero: not, or it is not
+ * simple to say. The loads of guest memory are plain so that the compiler may
+ * use vectors; an element is 8 aligned bytes, which the machine loads in one
+ * piece.
+ *
+ * This says what F(expect) says, in a form without decisions, since a whole
+ * space is only as fast as this loop: an entry that is not 0 is taken to be a
+ * good one, and everything that it would not be is collected on the side.
  */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) &&                          \
 	!defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
@@ -152,16 +165,20 @@ __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), opt
 static uint64_t F(differ)(const struct step *x, unsigned grant, const uint64_t *guest,
 			  const uint64_t *shadow, unsigned n)
 {
-	struct step y = *x;
-	uint64_t different = 0;
+	const uint64_t host = x->hot_host, first = x->hot_first, never = x->pt->reserved_leaf;
+	const uint64_t keep = F(keep)(grant), always = F(always)(grant), must = F(MUST);
+	uint64_t different = 0, far = 0;
 
 	for (unsigned i = 0; i < n; i++) {
-		uint64_t raw = STEP_LOAD(&guest[i]), want = F(expect)(&y, grant, raw);
+		uint64_t raw = STEP_LOAD(&guest[i]), have = raw ? UINT64_MAX : 0;
+		uint64_t addr = raw & SN_SH_ADDR, distance = (addr - first) & have;
+		uint64_t want = (((addr + host) | always) & have) | (raw & keep);
 
-		/* What may lead to another region is looked at one by one. */
-		different |= ((want ^ STEP_LOAD(&shadow[i])) & STEP_SAME) | (want ? 0 : raw);
+		different |= ((want ^ STEP_LOAD(&shadow[i])) & STEP_SAME) | (raw & never) |
+			     (~raw & must & have);
+		far = far > distance ? far : distance;
 	}
-	return different;
+	return different | (far >= x->hot_size);
 }
 
 /* What F(expect) needs to know of a memory map. */
@@ -355,6 +372,21 @@ static void F(pages)(struct step *x, unsigned grant, const uint64_t *guest, uint
 	}
 }
 
+/*
+ * The next pair of lowest tables, while this one is compared. The machine notices
+ * by itself how it goes on, but not across pages.
+ */
+static inline void F(prefetch)(const struct step *x, uint64_t guest, uint64_t shadow)
+{
+	const char *a = (const char *)(x->map->hot.mapping + (guest & x->pt->out_mask));
+	const char *b = (const char *)sn_sh_table(shadow);
+
+	for (unsigned line = 0; line < 8; line++) {
+		__builtin_prefetch(a + line * 64);
+		__builtin_prefetch(b + line * 64);
+	}
+}
+
 /* first..last below one pair of tables; `shadow` is NULL where there is none. */
 static void F(tables)(struct step *x, unsigned level, unsigned grant, const uint64_t *guest,
 		      uint64_t *shadow, uint64_t base, uint64_t first, uint64_t last)
@@ -387,6 +419,15 @@ static void F(tables)(struct step *x, unsigned level, unsigned grant, const uint
 		}
 		if (e.kind == SN_ENTRY_TABLE)
 			lower = F(table)(x, e.addr);
+		if (level == 1 && i < i_last)
+			F(prefetch)(x, sn_sh_load(&guest[i + 1]), shadow ? shadow[i + 1] : 0);
+		/* The usual: a whole table in which nothing changed. */
+		if (level == 1 && lower && sn_sh_is_table(mine, shift) && to - from == sn_mask(21) &&
+		    x->s->budget >= SN_SH_SLOTS &&
+		    !F(differ)(x, grant & e.grant, lower, sn_sh_table(mine), SN_SH_SLOTS)) {
+			x->s->budget -= SN_SH_SLOTS;
+			continue;
+		}
 		if (lower && (!mine || sn_sh_is_table(mine, shift)))
 			F(tables)(x, level - 1, grant & e.grant, lower,
 				  mine ? sn_sh_table(mine) : NULL, slot, from, to);

@@ -4,6 +4,7 @@
 #include "walkers/fmt_x86_64.h"
 
 #define FMT x86_64
+#define x86_64_MUST (X86_P | X86_US)
 #include "shadow/sync_impl.h"
 
 /* Mirrors serve requests without privilege. */
@@ -15,6 +16,16 @@ static inline uint64_t x86_64_expect(const struct step *x, unsigned grant, uint6
 	uint64_t rights = SNEST_READ | (raw & grant & X86_RW ? SNEST_WRITE : 0);
 
 	return good ? (addr + x->hot_host) | rights : 0;
+}
+
+static inline uint64_t x86_64_keep(unsigned grant)
+{
+	return grant & X86_RW;
+}
+
+static inline uint64_t x86_64_always(unsigned grant)
+{
+	return SNEST_READ | (grant & SN_GRANT_USER ? 0 : SN_SH_HELD);
 }
 
 static inline uint64_t x86_64_reach(const struct sn_pt *pt)

@@ -18,7 +18,7 @@
 #include "support/sink.h"
 
 #define ALL UINT64_MAX
-#define RAM 0x400000ull /* memory of a bomb, at GPA 0 */
+#define RAM 0x400000ull  /* memory of a bomb, at GPA 0 */
 #define DATA 0x300000ull /* where the one mapped page leads */
 #define HOST 0x40000000ull
 #define BUDGET (256ull << 10)
@@ -87,13 +87,15 @@ static uint64_t redirect(const struct snest_stage *stage, uint64_t entry, unsign
 	bool swap = stage->flags & SNEST_STAGE_BIG_ENDIAN;
 
 	if (swap)
-		entry = entry_lg2 == 3 ? __builtin_bswap64(entry) : __builtin_bswap32((uint32_t)entry);
+		entry = entry_lg2 == 3 ? __builtin_bswap64(entry)
+		                       : __builtin_bswap32((uint32_t)entry);
 	if (stage->format == SNEST_FORMAT_RISCV32 || stage->format == SNEST_FORMAT_RISCV64)
 		entry += (to >> 2) - (from >> 2);
 	else
 		entry += to - from;
 	if (swap)
-		entry = entry_lg2 == 3 ? __builtin_bswap64(entry) : __builtin_bswap32((uint32_t)entry);
+		entry = entry_lg2 == 3 ? __builtin_bswap64(entry)
+		                       : __builtin_bswap32((uint32_t)entry);
 	return entry;
 }
 
@@ -104,11 +106,11 @@ static uint64_t redirect(const struct snest_stage *stage, uint64_t entry, unsign
  */
 static void make(struct bomb *b, const struct test_config *config, bool self)
 {
-	struct snest_table_memory memory = { .size = sizeof(memory),
-		                             .alloc = page_alloc,
-		                             .free = page_free,
-		                             .opaque = b,
-		                             .delta = 0 - (uint64_t)(uintptr_t)b->ram };
+	struct snest_table_memory memory = {.size = sizeof(memory),
+	                                    .alloc = page_alloc,
+	                                    .free = page_free,
+	                                    .opaque = b,
+	                                    .delta = 0 - (uint64_t)(uintptr_t)b->ram};
 	unsigned entry_lg2 = test_config_entry_lg2(&config->stage);
 	unsigned granule = test_config_granule_lg2(&config->stage, 0);
 	uint64_t mask = ((uint64_t)1 << granule) - 1;
@@ -124,14 +126,16 @@ static void make(struct bomb *b, const struct test_config *config, bool self)
 	                                 SNEST_TABLE_PAGE(granule)),
 	                 0);
 	b->stage = *snest_table_stage(table);
-	assert_int_equal(snest_walk(b->vm, &b->stage, 1, 0, 0, SNEST_WALK_NO_UPDATE, &walk, step, &steps),
-	                 0);
+	assert_int_equal(
+		snest_walk(b->vm, &b->stage, 1, 0, 0, SNEST_WALK_NO_UPDATE, &walk, step, &steps),
+		0);
 	assert_true(steps >= 1 && steps <= 6);
 	for (unsigned i = 0; i < steps; i++) {
 		uint64_t at = step[i].entry_addr & ~mask, entry = get(b, at, entry_lg2);
 
 		if (self && i + 1 < steps)
-			entry = redirect(&b->stage, entry, entry_lg2, step[i + 1].entry_addr & ~mask, at);
+			entry = redirect(&b->stage, entry, entry_lg2,
+			                 step[i + 1].entry_addr & ~mask, at);
 		for (uint64_t n = 0; n <= mask >> entry_lg2; n++)
 			put(b, at + (n << entry_lg2), entry_lg2, entry);
 	}
@@ -142,8 +146,8 @@ static void make(struct bomb *b, const struct test_config *config, bool self)
 static void bomb_init(struct bomb *b, const struct test_config *config, bool self,
                       uint64_t vm_budget)
 {
-	struct snest_vm_config vm = { .size = sizeof(vm), .table_bytes_max = vm_budget };
-	struct snest_region region = { .size = sizeof(region), .last = RAM - 1, .host = HOST };
+	struct snest_vm_config vm = {.size = sizeof(vm), .table_bytes_max = vm_budget};
+	struct snest_region region = {.size = sizeof(region), .last = RAM - 1, .host = HOST};
 
 	b->ram = aligned_alloc(RAM, RAM);
 	assert_non_null(b->ram);
@@ -166,12 +170,12 @@ static void bomb_fini(struct bomb *b)
 static struct snest_space *space_of(struct bomb *b, const struct snest_stage *list, uint32_t count,
                                     uint64_t budget, uint64_t entries)
 {
-	struct snest_space_config config = { .size = sizeof(config),
-		                             .stages = list,
-		                             .count = count,
-		                             .flags = SNEST_SPACE_ANNOUNCED,
-		                             .table_bytes_max = budget,
-		                             .sync_entries_max = entries };
+	struct snest_space_config config = {.size = sizeof(config),
+	                                    .stages = list,
+	                                    .count = count,
+	                                    .flags = SNEST_SPACE_ANNOUNCED,
+	                                    .table_bytes_max = budget,
+	                                    .sync_entries_max = entries};
 	struct snest_space *space;
 
 	assert_int_equal(snest_space_get(b->vm, &config, &space), 0);
@@ -180,7 +184,7 @@ static struct snest_space *space_of(struct bomb *b, const struct snest_stage *li
 
 static uint64_t table_bytes(struct snest_space *space)
 {
-	struct snest_space_stats stats = { .size = sizeof(stats) };
+	struct snest_space_stats stats = {.size = sizeof(stats)};
 
 	assert_int_equal(snest_space_stats(space, &stats), 0);
 	return stats.table_bytes;
@@ -191,7 +195,7 @@ static uint64_t table_bytes(struct snest_space *space)
 /* Addresses all over the place: each is found, and the shadow stays in its budget. */
 static void look_around(struct snest_space *space, const struct snest_stage *stage)
 {
-	struct test_random random = { 5 };
+	struct test_random random = {5};
 	unsigned bits = fact_input_bits(stage, 0) - fact_signed(stage), found = 0;
 	uint64_t mask = bits >= 64 ? ALL : ((uint64_t)1 << bits) - 1;
 
@@ -199,7 +203,8 @@ static void look_around(struct snest_space *space, const struct snest_stage *sta
 		struct snest_translation t;
 
 		snest_read_begin();
-		found += !snest_space_translate(space, test_random(&random) & mask, SNEST_READ, &t, NULL);
+		found += !snest_space_translate(space, test_random(&random) & mask, SNEST_READ, &t,
+		                                NULL);
 		snest_read_end();
 		if (i % 64 == 0) {
 			assert_in_range(table_bytes(space), 0, BUDGET);
@@ -282,7 +287,7 @@ static void grow(struct bomb *b, struct snest_space *space, uint64_t bytes_max, 
 	assert_int_equal(sink->count, 0);
 	memcpy(b->ram, copy, RAM);
 	for (unsigned i = 0; i < 3; i++) {
-		static const uint64_t last[] = { ALL, 0xfff, 0x3fffffff };
+		static const uint64_t last[] = {ALL, 0xfff, 0x3fffffff};
 		int ret = snest_space_invalidate(space, 0, last[i], 0);
 
 		assert_true(ret == 0 || (ret == -ENOSPC && sink->told));
@@ -297,7 +302,7 @@ static void grow(struct bomb *b, struct snest_space *space, uint64_t bytes_max, 
 		fail_msg("%s: took %.1f s", what, now() - begun);
 }
 
-/* The space's budget of tables, the VM's, and the one of work alone; the last must do with the default. */
+/* Three budgets: of tables of the space, of tables of the VM, and of work alone. */
 static void in_budgets(const struct test_config *config, bool self, unsigned stages,
                        struct sink *sink)
 {
@@ -309,7 +314,8 @@ static void in_budgets(const struct test_config *config, bool self, unsigned sta
 		bomb_init(&b, config, self, kind == 1 ? BUDGET : 0);
 		for (unsigned k = 0; k < stages; k++)
 			list[k] = b.stage;
-		space = space_of(&b, list, stages, kind == 0 ? BUDGET : 0, kind == 2 ? 150000 : 300000);
+		space = space_of(&b, list, stages, kind == 0 ? BUDGET : 0,
+		                 kind == 2 ? 150000 : 300000);
 		attach(space, sink, config->name);
 		grow(&b, space, kind == 2 ? ALL : BUDGET, sink, config->name);
 		snest_space_put(space);
@@ -337,7 +343,7 @@ static void test_mirrors_in_every_format(void **state)
 /* The same tables as first and second stage: each of 2^36 pages is looked up in 2^36. */
 static void test_bombs_behind_bombs(void **state)
 {
-	static const char *const names[] = { "x86-64 4 levels", "vtd-ss 4 levels", "amd-v1 mode 4" };
+	static const char *const names[] = {"x86-64 4 levels", "vtd-ss 4 levels", "amd-v1 mode 4"};
 	struct sink *sink = calloc(1, sizeof(*sink));
 
 	(void)state;

@@ -20,9 +20,9 @@
 #include "support/sink.h"
 
 #define PAGE 4096ull
-#define PAGES 1024u          /* IOVAs, of 4 MiB */
-#define BASE 0x0ull          /* a window of the guest's tables */
-#define GPAS 0x800u          /* pages of GUEST_DATA that are watched */
+#define PAGES 1024u /* IOVAs, of 4 MiB */
+#define BASE 0x0ull /* a window of the guest's tables */
+#define GPAS 0x800u /* pages of GUEST_DATA that are watched */
 #define RW (SNEST_READ | SNEST_WRITE)
 
 struct fixture {
@@ -38,21 +38,23 @@ struct fixture {
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	struct guest_options o = { .config = { guest_config("vtd-ss 3 levels") } };
+	struct guest_options o = {.config = {guest_config("vtd-ss 3 levels")}};
 
 	test_fail_init(&f->fail);
 	f->fail.hooks.now_ns = NULL;
 	o.hooks = &f->fail.hooks;
 	guest_init(&f->guest, &o);
 	for (unsigned i = 0; i < 2; i++) {
-		f->space[i] = guest_space(&f->guest, (struct snest_tag){ 1, i }, SNEST_SPACE_ANNOUNCED, 0);
+		f->space[i] =
+			guest_space(&f->guest, (struct snest_tag){1, i}, SNEST_SPACE_ANNOUNCED, 0);
 		assert_int_equal(snest_device_create(f->guest.vm, i, NULL, NULL, &f->device[i]), 0);
 		assert_int_equal(snest_device_bind(f->device[i], SNEST_NO_PASID, f->space[i]), 0);
 	}
 	/* A large page, many small ones, some read-only, some without memory. */
 	guest_map(&f->guest, 0, 0, 0x1fffff, GUEST_DATA + 0x200000, RW, 0, 21, false);
 	guest_map(&f->guest, 0, 0x200000, 0x2fffff, GUEST_DATA + 0x123000, RW, 0, 12, false);
-	guest_map(&f->guest, 0, 0x300000, 0x37ffff, GUEST_DATA + 0x500000, SNEST_READ, 0, 12, false);
+	guest_map(&f->guest, 0, 0x300000, 0x37ffff, GUEST_DATA + 0x500000, SNEST_READ, 0, 12,
+	          false);
 	guest_map(&f->guest, 0, 0x380000, 0x3fffff, GUEST_HOLE, RW, 0, 12, false);
 	*state = f;
 	return 0;
@@ -99,7 +101,7 @@ static void look(struct fixture *f, unsigned view, uint64_t iova, uint32_t acces
 
 static void check_iova(struct fixture *f, unsigned view, unsigned from, unsigned to, bool peek)
 {
-	uint64_t bitmap[PAGES / 64] = { 0 }, pages = 77, expected = 0;
+	uint64_t bitmap[PAGES / 64] = {0}, pages = 77, expected = 0;
 
 	assert_int_equal(snest_space_dirty(f->space[view], from * PAGE, to * PAGE + 4095,
 	                                   peek ? SNEST_DIRTY_PEEK : 0, bitmap, &pages),
@@ -119,7 +121,7 @@ static void check_iova(struct fixture *f, unsigned view, unsigned from, unsigned
 
 static void check_gpa(struct fixture *f, unsigned from, unsigned to, bool peek)
 {
-	uint64_t bitmap[GPAS / 64] = { 0 }, pages = 77, expected = 0;
+	uint64_t bitmap[GPAS / 64] = {0}, pages = 77, expected = 0;
 
 	assert_int_equal(snest_vm_dirty(f->guest.vm, GUEST_DATA + from * PAGE,
 	                                GUEST_DATA + to * PAGE + 4095, peek ? SNEST_DIRTY_PEEK : 0,
@@ -147,12 +149,13 @@ static void test_random_lookups(void **state)
 	assert_int_equal(snest_dirty_start(f->guest.vm), 0);
 	f->logging = true;
 	for (unsigned i = 0; i < 4000; i++) {
-		static const uint32_t access[] = { SNEST_READ, SNEST_WRITE, RW, 0 };
+		static const uint32_t access[] = {SNEST_READ, SNEST_WRITE, RW, 0};
 		unsigned view = (unsigned)test_below(&f->random, 2);
 		unsigned from = (unsigned)test_below(&f->random, PAGES);
 		unsigned to = from + (unsigned)test_below(&f->random, PAGES - from);
 
-		look(f, view, test_below(&f->random, PAGES * PAGE), access[test_below(&f->random, 4)]);
+		look(f, view, test_below(&f->random, PAGES * PAGE),
+		     access[test_below(&f->random, 4)]);
 		switch (test_below(&f->random, 64)) {
 		case 0:
 			check_iova(f, view, from, to, test_below(&f->random, 2));
@@ -164,9 +167,9 @@ static void test_random_lookups(void **state)
 			check_gpa(f, 0, GPAS - 1, false);
 			break;
 		case 3:
-			assert_int_equal(snest_vm_invalidate(f->guest.vm, from * PAGE,
-			                                     to * PAGE + 4095, 0),
-			                 0);
+			assert_int_equal(
+				snest_vm_invalidate(f->guest.vm, from * PAGE, to * PAGE + 4095, 0),
+				0);
 			break;
 		default:
 			break;
@@ -181,7 +184,7 @@ static void test_random_lookups(void **state)
 static void test_errors(void **state)
 {
 	struct fixture *f = *state;
-	uint64_t bitmap[PAGES / 64] = { 0 };
+	uint64_t bitmap[PAGES / 64] = {0};
 
 	assert_int_equal(snest_dirty_stop(f->guest.vm), -ENOENT);
 	assert_int_equal(snest_space_dirty(f->space[0], 0, 4095, 0, bitmap, NULL), -ENOENT);
@@ -198,9 +201,10 @@ static void test_errors(void **state)
 	assert_int_equal(snest_vm_dirty(f->guest.vm, 0 - PAGE, UINT64_MAX, 0, bitmap, NULL), 0);
 	if (strcmp(snest_rcu_flavour(), "qsbr")) {
 		snest_read_begin();
-		assert_int_equal(snest_space_dirty(f->space[0], 0, 4095, 0, bitmap, NULL), -EDEADLK);
-		assert_int_equal(snest_space_dirty(f->space[0], 0, 4095, SNEST_DIRTY_PEEK, bitmap, NULL),
-		                 0);
+		assert_int_equal(snest_space_dirty(f->space[0], 0, 4095, 0, bitmap, NULL),
+		                 -EDEADLK);
+		assert_int_equal(
+			snest_space_dirty(f->space[0], 0, 4095, SNEST_DIRTY_PEEK, bitmap, NULL), 0);
 		snest_read_end();
 	}
 	assert_int_equal(snest_dirty_stop(f->guest.vm), 0);
@@ -211,7 +215,7 @@ static void test_errors(void **state)
 static void test_bitmap_is_only_added_to(void **state)
 {
 	struct fixture *f = *state;
-	uint64_t bitmap[PAGES / 64] = { 0x8000000000000000 };
+	uint64_t bitmap[PAGES / 64] = {0x8000000000000000};
 
 	assert_int_equal(snest_dirty_start(f->guest.vm), 0);
 	look(f, 0, 0x201000, SNEST_WRITE);
@@ -233,13 +237,15 @@ static void test_pins(void **state)
 	struct snest_pin before, during, reading;
 	uint64_t bitmap[1], pages;
 
-	assert_int_equal(snest_pin(f->device[0], SNEST_NO_PASID, 0x200800, 0x1000, SNEST_WRITE, &before,
-	                           NULL),
+	assert_int_equal(snest_pin(f->device[0], SNEST_NO_PASID, 0x200800, 0x1000, SNEST_WRITE,
+	                           &before, NULL),
 	                 0);
 	assert_int_equal(snest_dirty_start(f->guest.vm), 0);
-	assert_int_equal(snest_pin(f->device[0], SNEST_NO_PASID, 0x205000, 1, RW, &during, NULL), 0);
-	assert_int_equal(snest_pin(f->device[0], SNEST_NO_PASID, 0x207000, 1, SNEST_READ, &reading, NULL),
+	assert_int_equal(snest_pin(f->device[0], SNEST_NO_PASID, 0x205000, 1, RW, &during, NULL),
 	                 0);
+	assert_int_equal(
+		snest_pin(f->device[0], SNEST_NO_PASID, 0x207000, 1, SNEST_READ, &reading, NULL),
+		0);
 	for (unsigned i = 0; i < 3; i++) {
 		bitmap[0] = 0;
 		assert_int_equal(snest_space_dirty(f->space[0], 0x200000, 0x23ffff,
@@ -257,7 +263,8 @@ static void test_pins(void **state)
 	snest_unpin(&reading);
 	for (unsigned i = 0; i < 2; i++) {
 		bitmap[0] = 0;
-		assert_int_equal(snest_space_dirty(f->space[0], 0x200000, 0x23ffff, 0, bitmap, &pages), 0);
+		assert_int_equal(
+			snest_space_dirty(f->space[0], 0x200000, 0x23ffff, 0, bitmap, &pages), 0);
 		assert_true(bitmap[0] == (i ? 0 : 0x21));
 	}
 	assert_int_equal(snest_dirty_stop(f->guest.vm), 0);
@@ -267,12 +274,12 @@ static void test_pins(void **state)
 static void test_a_long_pin(void **state)
 {
 	struct fixture *f = *state;
-	uint64_t bitmap[512 / 64] = { 0 }, pages;
+	uint64_t bitmap[512 / 64] = {0}, pages;
 	struct snest_pin pin;
 
-	assert_int_equal(snest_pin(f->device[0], SNEST_NO_PASID, 0x10000, 0x100000, SNEST_WRITE, &pin,
-	                           NULL),
-	                 0);
+	assert_int_equal(
+		snest_pin(f->device[0], SNEST_NO_PASID, 0x10000, 0x100000, SNEST_WRITE, &pin, NULL),
+		0);
 	assert_int_equal(pin.translation.length, 0x100000);
 	assert_int_equal(snest_dirty_start(f->guest.vm), 0);
 	assert_int_equal(snest_space_dirty(f->space[0], 0, 0x1fffff, 0, bitmap, &pages), 0);
@@ -314,7 +321,7 @@ static void test_mirrored_space(void **state)
 static void test_hazard_28_no_memory_for_the_log(void **state)
 {
 	struct fixture *f = *state;
-	uint64_t bitmap[1] = { 0 }, pages;
+	uint64_t bitmap[1] = {0}, pages;
 
 	assert_int_equal(snest_dirty_start(f->guest.vm), 0);
 	for (uint64_t n = 1;; n++) {
@@ -323,7 +330,8 @@ static void test_hazard_28_no_memory_for_the_log(void **state)
 		if (!test_fail_disarm(&f->fail))
 			break;
 		bitmap[0] = 0;
-		assert_int_equal(snest_space_dirty(f->space[0], 0x200000, 0x23ffff, 0, bitmap, &pages), 0);
+		assert_int_equal(
+			snest_space_dirty(f->space[0], 0x200000, 0x23ffff, 0, bitmap, &pages), 0);
 		assert_true(bitmap[0] & 8);
 		bitmap[0] = 0;
 		assert_int_equal(snest_vm_dirty(f->guest.vm, GUEST_DATA + 0x123000,
@@ -353,20 +361,23 @@ struct race {
 static void *writer(void *arg)
 {
 	struct race *r = arg;
-	struct test_random random = { (uintptr_t)&random };
+	struct test_random random = {(uintptr_t)&random};
 
 	snest_thread_register();
 	while (!__atomic_load_n(&r->stop, __ATOMIC_RELAXED)) {
-		uint64_t iova = test_below(&random, RACE_PAGES) * PAGE + 8 * test_below(&random, 512);
+		uint64_t iova =
+			test_below(&random, RACE_PAGES) * PAGE + 8 * test_below(&random, 512);
 		struct snest_translation t;
 		struct snest_pin pin;
 
 		if (test_below(&random, 16)) {
 			snest_read_begin();
 			if (!snest_translate(r->device, iova, SNEST_WRITE, &t, NULL))
-				__atomic_fetch_add((uint64_t *)(uintptr_t)t.host, 1, __ATOMIC_RELAXED);
+				__atomic_fetch_add((uint64_t *)(uintptr_t)t.host, 1,
+				                   __ATOMIC_RELAXED);
 			snest_read_end();
-		} else if (!snest_pin(r->device, SNEST_NO_PASID, iova, 8, SNEST_WRITE, &pin, NULL)) {
+		} else if (!snest_pin(r->device, SNEST_NO_PASID, iova, 8, SNEST_WRITE, &pin,
+		                      NULL)) {
 			snest_thread_offline();
 			usleep(20);
 			snest_thread_online();
@@ -383,15 +394,15 @@ static void *writer(void *arg)
 /* Sends what is dirty: copies it after the fetch, as a migration does. */
 static void fetch(struct race *r, unsigned by_gpa)
 {
-	uint64_t bitmap[RACE_PAGES / 64] = { 0 };
+	uint64_t bitmap[RACE_PAGES / 64] = {0};
 
 	if (by_gpa)
-		assert_int_equal(snest_vm_dirty(r->vm, 0x100000, 0x100000 + RACE_PAGES * PAGE - 1, 0,
-		                                bitmap, NULL),
+		assert_int_equal(snest_vm_dirty(r->vm, 0x100000, 0x100000 + RACE_PAGES * PAGE - 1,
+		                                0, bitmap, NULL),
 		                 0);
 	else
-		assert_int_equal(snest_space_dirty(r->space, 0, RACE_PAGES * PAGE - 1, 0, bitmap, NULL),
-		                 0);
+		assert_int_equal(
+			snest_space_dirty(r->space, 0, RACE_PAGES * PAGE - 1, 0, bitmap, NULL), 0);
 	for (unsigned i = 0; i < RACE_PAGES * 512; i++) {
 		if (bitmap[i / 512 / 64] >> i / 512 % 64 & 1)
 			r->copy[by_gpa][i] = __atomic_load_n(&r->ram[i], __ATOMIC_RELAXED);
@@ -402,7 +413,7 @@ static void test_no_write_is_missed(void **state)
 {
 	static struct race race;
 	struct race *r = &race;
-	struct snest_region region = { .size = sizeof(region), .first = 0x100000 };
+	struct snest_region region = {.size = sizeof(region), .first = 0x100000};
 	struct fixture *f = *state;
 	pthread_t thread[WRITERS];
 
@@ -410,9 +421,9 @@ static void test_no_write_is_missed(void **state)
 	r->vm = f->guest.vm;
 	r->space = f->space[0];
 	r->device = f->device[0];
-	/* The tables' memory ends where it has been used up to; put the writers' memory over the rest. */
-	r->ram = mmap(NULL, RACE_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-	              0);
+	/* The writers' memory, in place of some that no table has used. */
+	r->ram = mmap(NULL, RACE_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+	              -1, 0);
 	assert_true(r->ram != MAP_FAILED && f->guest.cut < 0x100000);
 	region.last = region.first + RACE_PAGES * PAGE - 1;
 	region.host = (uintptr_t)r->ram;
@@ -427,7 +438,8 @@ static void test_no_write_is_missed(void **state)
 		assert_int_equal(snest_dirty_start(r->vm), 0);
 		/* The first pass sends everything. */
 		for (unsigned i = 0; i < RACE_PAGES * 512; i++)
-			r->copy[0][i] = r->copy[1][i] = __atomic_load_n(&r->ram[i], __ATOMIC_RELAXED);
+			r->copy[0][i] = r->copy[1][i] =
+				__atomic_load_n(&r->ram[i], __ATOMIC_RELAXED);
 		for (unsigned pass = 0; pass < 30; pass++) {
 			fetch(r, pass & 1);
 			snest_thread_offline();

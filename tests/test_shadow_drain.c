@@ -29,7 +29,7 @@ struct fixture {
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	struct guest_options o = { .config = { guest_config("vtd-ss 4 levels") } };
+	struct guest_options o = {.config = {guest_config("vtd-ss 4 levels")}};
 
 	test_fail_init(&f->fail);
 	f->fail.hooks.now_ns = NULL;
@@ -37,7 +37,7 @@ static int setup(void **state)
 	guest_init(&f->guest, &o);
 	guest_map(&f->guest, 0, IOVA, IOVA + 0x3fff, GUEST_DATA, SNEST_READ | SNEST_WRITE, 0, 12,
 	          false);
-	f->space = guest_space(&f->guest, (struct snest_tag){ 1, 0 }, 0, 0);
+	f->space = guest_space(&f->guest, (struct snest_tag){1, 0}, 0, 0);
 	assert_int_equal(snest_device_create(f->guest.vm, 0x42, NULL, NULL, &f->device), 0);
 	assert_int_equal(snest_device_bind(f->device, SNEST_NO_PASID, f->space), 0);
 	*state = f;
@@ -61,7 +61,8 @@ static void pin(struct fixture *f, struct snest_pin *p)
 {
 	struct snest_fault fault;
 
-	assert_int_equal(snest_pin(f->device, SNEST_NO_PASID, IOVA, 0x1000, SNEST_READ, p, &fault), 0);
+	assert_int_equal(snest_pin(f->device, SNEST_NO_PASID, IOVA, 0x1000, SNEST_READ, p, &fault),
+	                 0);
 	assert_int_equal(p->translation.length, 0x1000);
 }
 
@@ -227,7 +228,8 @@ static void test_order(void **state)
 		order->drain[i].number = i;
 		if (i % 3 == 0)
 			pin(f, &p[i]);
-		snest_drain_async(f->guest.vm, &order->drain[i].node, ordered_done, &order->drain[i]);
+		snest_drain_async(f->guest.vm, &order->drain[i].node, ordered_done,
+		                  &order->drain[i]);
 	}
 	for (unsigned i = DRAINS; i--;) {
 		if (i % 3 == 0)
@@ -242,7 +244,7 @@ static void test_order(void **state)
 static void test_one_grace_period_for_all(void **state)
 {
 	struct fixture *f = *state;
-	struct snest_vm_stats before = { .size = sizeof(before) }, after = before;
+	struct snest_vm_stats before = {.size = sizeof(before)}, after = before;
 	struct order *order = calloc(1, sizeof(*order));
 	struct reader reader;
 
@@ -251,7 +253,8 @@ static void test_one_grace_period_for_all(void **state)
 	for (unsigned i = 0; i < DRAINS; i++) {
 		order->drain[i].order = order;
 		order->drain[i].number = i;
-		snest_drain_async(f->guest.vm, &order->drain[i].node, ordered_done, &order->drain[i]);
+		snest_drain_async(f->guest.vm, &order->drain[i].node, ordered_done,
+		                  &order->drain[i]);
 	}
 	assert_false(wait_for(&order->done, 5));
 	reader_stop(&reader);
@@ -342,7 +345,7 @@ static void drain_inside(void *opaque)
 static void test_would_wait_for_itself(void **state)
 {
 	struct fixture *f = *state;
-	struct nested nested = { .vm = f->guest.vm };
+	struct nested nested = {.vm = f->guest.vm};
 	struct snest_drain node;
 
 	if (strcmp(snest_rcu_flavour(), "qsbr")) {
@@ -395,7 +398,8 @@ static void test_pin_errors(void **state)
 	struct snest_fault fault;
 	struct snest_pin p;
 
-	assert_int_equal(snest_pin(f->device, SNEST_NO_PASID, IOVA, 0, SNEST_READ, &p, NULL), -EINVAL);
+	assert_int_equal(snest_pin(f->device, SNEST_NO_PASID, IOVA, 0, SNEST_READ, &p, NULL),
+	                 -EINVAL);
 	assert_int_equal(snest_pin(f->device, SNEST_NO_PASID, 0x900000, 1, SNEST_READ, &p, &fault),
 	                 -EACCES);
 	assert_int_equal(fault.reason, SNEST_FAULT_NOT_PRESENT);
@@ -405,8 +409,8 @@ static void test_pin_errors(void **state)
 	/* None of them is held. */
 	assert_int_equal(snest_drain(f->guest.vm, 1000 * MS), 0);
 	/* As far as one leaf goes. */
-	assert_int_equal(snest_pin(f->device, SNEST_NO_PASID, IOVA + 1, 0x100000, SNEST_READ, &p, NULL),
-	                 0);
+	assert_int_equal(
+		snest_pin(f->device, SNEST_NO_PASID, IOVA + 1, 0x100000, SNEST_READ, &p, NULL), 0);
 	assert_int_equal(p.translation.length, 0xfff);
 	assert_int_equal(p.translation.host, GUEST_HOST + 1);
 	snest_unpin(&p);
@@ -416,7 +420,7 @@ static void test_pin_errors(void **state)
 static void test_destroyed_with_drains(void **state)
 {
 	struct snest_drain node[DRAINS];
-	int done[DRAINS] = { 0 };
+	int done[DRAINS] = {0};
 	struct snest_vm *vm;
 
 	(void)state;
@@ -428,10 +432,10 @@ static void test_destroyed_with_drains(void **state)
 		assert_true(set(&done[i]));
 }
 
-/* The smallest things are allocated with the first drain: without memory it completes all the same. */
+/* The first drain allocates what a VM keeps of drains: without it one completes all the same. */
 static void test_drain_without_memory(void **state)
 {
-	struct snest_vm_config config = { .size = sizeof(config) };
+	struct snest_vm_config config = {.size = sizeof(config)};
 	struct snest_drain node;
 	struct test_fail fail;
 	struct snest_vm *vm;

@@ -28,7 +28,7 @@ static void run_init(struct run *run, const struct guest_options *o, uint64_t ta
                      const char *what)
 {
 	guest_init(&run->guest, o);
-	run->space = guest_space(&run->guest, (struct snest_tag){ 7, 1 }, 0, table_bytes_max);
+	run->space = guest_space(&run->guest, (struct snest_tag){7, 1}, 0, table_bytes_max);
 	assert_int_equal(snest_device_create(run->guest.vm, 0x100, NULL, NULL, &run->device), 0);
 	assert_int_equal(snest_device_bind(run->device, SNEST_NO_PASID, run->space), 0);
 	model_init(&run->model, &run->guest, what);
@@ -44,8 +44,8 @@ static void run_fini(struct run *run)
 
 static uint32_t some_access(struct test_random *random)
 {
-	static const uint32_t access[] = { SNEST_READ, SNEST_WRITE, SNEST_READ | SNEST_WRITE,
-		                           SNEST_EXEC, 0, SNEST_READ };
+	static const uint32_t access[] = {SNEST_READ, SNEST_WRITE, SNEST_READ | SNEST_WRITE,
+	                                  SNEST_EXEC, 0,           SNEST_READ};
 
 	return access[test_below(random, 6)] | (test_below(random, 4) ? 0 : SNEST_PRIVILEGED);
 }
@@ -98,10 +98,10 @@ static void look_scatter(struct run *run)
 	n = snest_scatter(run->device, iova, length, access, range, 8, &done, &fault);
 	assert_true(n <= 8 && done <= length);
 	for (size_t i = 0; i < n; i++) {
-		struct snest_translation t = { .host = range[i].host,
-			                       .length = range[i].length,
-			                       .rights = access & SNEST_RIGHTS,
-			                       .outcome = SNEST_WALK_HOST };
+		struct snest_translation t = {.host = range[i].host,
+		                              .length = range[i].length,
+		                              .rights = access & SNEST_RIGHTS,
+		                              .outcome = SNEST_WALK_HOST};
 
 		assert_true(range[i].length > 0);
 		assert_true(!i || range[i - 1].host + range[i - 1].length != range[i].host);
@@ -121,8 +121,8 @@ static void look_pinned(struct run *run)
 	uint64_t iova = guest_iova(&run->guest);
 	struct snest_pin pin;
 	struct snest_fault fault;
-	int ret = snest_pin(run->device, SNEST_NO_PASID, iova, 1 + test_below(&run->guest.random, 9000),
-	                    access, &pin, &fault);
+	int ret = snest_pin(run->device, SNEST_NO_PASID, iova,
+	                    1 + test_below(&run->guest.random, 9000), access, &pin, &fault);
 
 	model_check(&run->model, iova, access, ret, &pin.translation);
 	if (!ret)
@@ -157,14 +157,14 @@ static void invalidate(struct run *run, struct guest_change change)
 	switch (test_below(random, 5)) {
 	case 0:
 		assert_int_equal(snest_tag_invalidate(run->guest.vm,
-		                                      (struct snest_tag){ 7, SNEST_ANY_SPACE },
-		                                      first, last, flags),
+		                                      (struct snest_tag){7, SNEST_ANY_SPACE}, first,
+		                                      last, flags),
 		                 0);
 		break;
 	case 1:
-		assert_int_equal(snest_device_invalidate(run->device, SNEST_ANY_PASID, first, last,
-		                                         flags),
-		                 0);
+		assert_int_equal(
+			snest_device_invalidate(run->device, SNEST_ANY_PASID, first, last, flags),
+			0);
 		break;
 	case 2:
 		assert_int_equal(snest_vm_invalidate(run->guest.vm, first, last, flags), 0);
@@ -209,7 +209,7 @@ static void one_step(struct run *run, bool memory)
 static void drive(const struct guest_options *o, uint64_t table_bytes_max, unsigned steps,
                   bool memory, const char *what)
 {
-	struct snest_space_stats stats = { .size = sizeof(stats) };
+	struct snest_space_stats stats = {.size = sizeof(stats)};
 	static struct run run;
 
 	run_init(&run, o, table_bytes_max, what);
@@ -231,7 +231,7 @@ static void test_every_format(void **state)
 {
 	(void)state;
 	for (size_t i = 0; i < test_configs_count; i++) {
-		struct guest_options o = { .config = { &test_configs[i] }, .seed = i };
+		struct guest_options o = {.config = {&test_configs[i]}, .seed = i};
 
 		if (test_configs[i].stage.format < SNEST_FORMAT_COUNT)
 			drive(&o, 0, STEPS, i % 2, test_configs[i].name);
@@ -241,14 +241,14 @@ static void test_every_format(void **state)
 /* The host's pages are smaller than the guest's, or not aligned with them. */
 static void test_skewed_memory(void **state)
 {
-	static const char *const names[] = { "x86-64 4 levels", "vtd-ss 4 levels", "amd-v1 mode 4",
-		                             "arm-s1 16K 48 and 47", "riscv64 Sv39" };
+	static const char *const names[] = {"x86-64 4 levels", "vtd-ss 4 levels", "amd-v1 mode 4",
+	                                    "arm-s1 16K 48 and 47", "riscv64 Sv39"};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		struct guest_options o = { .config = { guest_config(names[i]) },
-			                   .host_skew = i & 1 ? 0x1000 : 0x10000,
-			                   .seed = 100 + i };
+		struct guest_options o = {.config = {guest_config(names[i])},
+		                          .host_skew = i & 1 ? 0x1000 : 0x10000,
+		                          .seed = 100 + i};
 
 		drive(&o, 0, STEPS, true, names[i]);
 	}
@@ -257,18 +257,18 @@ static void test_skewed_memory(void **state)
 static void test_two_and_three_stages(void **state)
 {
 	static const char *const names[][3] = {
-		{ "x86-64 4 levels", "vtd-ss 4 levels" },
-		{ "arm-s1 4K 48", "arm-s2 4K 40, 2 tables" },
-		{ "riscv64 Sv39", "riscv64 Sv39x4" },
-		{ "amd-v2 4 levels", "amd-v1 mode 4" },
-		{ "arm-s1 16K 48 and 47", "vtd-ss 3 levels" },
-		{ "x86-64 4 levels", "arm-s2 4K 48", "vtd-ss 4 levels" },
-		{ "riscv32 Sv32", "x86-64 4 levels", "amd-v1 mode 4" },
+		{"x86-64 4 levels", "vtd-ss 4 levels"},
+		{"arm-s1 4K 48", "arm-s2 4K 40, 2 tables"},
+		{"riscv64 Sv39", "riscv64 Sv39x4"},
+		{"amd-v2 4 levels", "amd-v1 mode 4"},
+		{"arm-s1 16K 48 and 47", "vtd-ss 3 levels"},
+		{"x86-64 4 levels", "arm-s2 4K 48", "vtd-ss 4 levels"},
+		{"riscv32 Sv32", "x86-64 4 levels", "amd-v1 mode 4"},
 	};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		struct guest_options o = { .seed = 200 + i };
+		struct guest_options o = {.seed = 200 + i};
 
 		for (unsigned k = 0; k < 3; k++)
 			o.config[k] = names[i][k] ? guest_config(names[i][k]) : NULL;
@@ -278,12 +278,12 @@ static void test_two_and_three_stages(void **state)
 
 static void test_budgets(void **state)
 {
-	static const uint64_t budget[] = { 4096, 8192, 20480, 32768, 65536 };
+	static const uint64_t budget[] = {4096, 8192, 20480, 32768, 65536};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(budget) / sizeof(budget[0]); i++) {
-		struct guest_options o = { .config = { guest_config("x86-64 4 levels") },
-			                   .seed = 300 + i };
+		struct guest_options o = {.config = {guest_config("x86-64 4 levels")},
+		                          .seed = 300 + i};
 
 		drive(&o, budget[i], STEPS, true, "a space's budget");
 		o.vm_table_bytes_max = budget[i];
@@ -297,9 +297,9 @@ static struct run one;
 
 static struct run *begin(const char *config, const char *second, uint64_t host_skew)
 {
-	struct guest_options o = { .config = { guest_config(config),
-		                               second ? guest_config(second) : NULL },
-		                   .host_skew = host_skew };
+	struct guest_options o = {
+		.config = {guest_config(config), second ? guest_config(second) : NULL},
+		.host_skew = host_skew};
 
 	run_init(&one, &o, 0, config);
 	return &one;
@@ -397,8 +397,8 @@ static void test_hazard_10_gigabyte_over_small_pages(void **state)
 
 static void test_hazard_11_wrapped_ranges_mean_all(void **state)
 {
-	static const uint64_t range[][2] = { { UINT64_MAX, 0 }, { 1, 0 }, { 0x5000, 0x4fff },
-		                             { 0, UINT64_MAX } };
+	static const uint64_t range[][2] = {
+		{UINT64_MAX, 0}, {1, 0}, {0x5000, 0x4fff}, {0, UINT64_MAX}};
 	struct run *run = begin("amd-v1 mode 6", NULL, 0);
 
 	(void)state;
@@ -425,7 +425,7 @@ static void test_hazard_11_wrapped_ranges_mean_all(void **state)
 static void test_hazard_12_wide_ranges(void **state)
 {
 	struct run *run = begin("vtd-ss 3 levels", NULL, 0);
-	struct snest_space_stats before = { .size = sizeof(before) }, after = before;
+	struct snest_space_stats before = {.size = sizeof(before)}, after = before;
 
 	(void)state;
 	map(run, 0x3ffff000, 0x40000fff, GUEST_DATA, 12);
@@ -455,7 +455,8 @@ static void test_hazard_13_tags_name_several_spaces(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < 4; i++) {
-		space[i] = guest_space(&run->guest, (struct snest_tag){ i < 3 ? 7 : 8, 10 + i }, 0, 0);
+		space[i] =
+			guest_space(&run->guest, (struct snest_tag){i < 3 ? 7 : 8, 10 + i}, 0, 0);
 		assert_int_equal(snest_device_create(run->guest.vm, i, NULL, NULL, &device[i]), 0);
 		assert_int_equal(snest_device_bind(device[i], i, space[i]), 0);
 	}
@@ -468,39 +469,45 @@ static void test_hazard_13_tags_name_several_spaces(void **state)
 			struct snest_translation t;
 
 			snest_read_begin();
-			assert_int_equal(snest_space_translate(space[i], 0x1000, SNEST_READ, &t, NULL), 0);
+			assert_int_equal(
+				snest_space_translate(space[i], 0x1000, SNEST_READ, &t, NULL), 0);
 			snest_read_end();
 			assert_true(t.host == old);
 		}
 		map(run, 0x1000, 0x1fff, new - GUEST_HOST + GUEST_DATA, 12);
 		switch (round) {
 		case 0:
-			assert_int_equal(snest_tag_invalidate(run->guest.vm,
-			                                      (struct snest_tag){ 7, SNEST_ANY_SPACE },
-			                                      0x1000, 0x1fff, 0),
-			                 0);
+			assert_int_equal(
+				snest_tag_invalidate(run->guest.vm,
+			                             (struct snest_tag){7, SNEST_ANY_SPACE}, 0x1000,
+			                             0x1fff, 0),
+				0);
 			break;
 		case 1:
-			assert_int_equal(snest_tag_invalidate(run->guest.vm, (struct snest_tag){ 7, 11 },
-			                                      0x1000, 0x1fff, 0),
+			assert_int_equal(snest_tag_invalidate(run->guest.vm,
+			                                      (struct snest_tag){7, 11}, 0x1000,
+			                                      0x1fff, 0),
 			                 0);
 			break;
 		case 2:
 			assert_int_equal(snest_device_bind(device[0], 0x77, space[2]), 0);
-			assert_int_equal(snest_device_invalidate(device[0], SNEST_ANY_PASID, 0x1000, 0x1fff,
-			                                         0),
+			assert_int_equal(snest_device_invalidate(device[0], SNEST_ANY_PASID, 0x1000,
+			                                         0x1fff, 0),
 			                 0);
 			break;
 		default:
-			assert_int_equal(snest_device_invalidate(device[3], 3, 0x1000, 0x1fff, 0), 0);
-			assert_int_equal(snest_device_invalidate(device[3], 9, 0x1000, 0x1fff, 0), 0);
+			assert_int_equal(snest_device_invalidate(device[3], 3, 0x1000, 0x1fff, 0),
+			                 0);
+			assert_int_equal(snest_device_invalidate(device[3], 9, 0x1000, 0x1fff, 0),
+			                 0);
 		}
 		for (unsigned i = 0; i < 4; i++) {
-			static const unsigned reached[4] = { 0x7, 0x2, 0x5, 0x8 };
+			static const unsigned reached[4] = {0x7, 0x2, 0x5, 0x8};
 			struct snest_translation t;
 
 			snest_read_begin();
-			assert_int_equal(snest_space_translate(space[i], 0x1000, SNEST_READ, &t, NULL), 0);
+			assert_int_equal(
+				snest_space_translate(space[i], 0x1000, SNEST_READ, &t, NULL), 0);
 			snest_read_end();
 			assert_true(t.host == (reached[round] >> i & 1 ? new : old));
 		}
@@ -542,7 +549,8 @@ static void test_hazard_17_absence_is_not_remembered(void **state)
 	for (unsigned i = 0; i < 3; i++)
 		assert_true(host_of(run, 0x1000) == 0);
 	/* Nothing announces this. */
-	guest_map(&run->guest, 0, 0x1000, 0x1fff, GUEST_DATA, SNEST_READ, SNEST_ATTR_USER, 12, false);
+	guest_map(&run->guest, 0, 0x1000, 0x1fff, GUEST_DATA, SNEST_READ, SNEST_ATTR_USER, 12,
+	          false);
 	assert_true(host_of(run, 0x1000) == GUEST_HOST);
 	/* Nor this: more rights. */
 	snest_read_begin();
@@ -562,10 +570,12 @@ static void test_hazard_18_second_stage_changes(void **state)
 	uint64_t root = run->guest.list[0].root, entry;
 
 	(void)state;
-	guest_map(&run->guest, 1, GUEST_DATA, GUEST_DATA + 0xfff, GUEST_DATA + 0x5000, RW, 0, 12, false);
+	guest_map(&run->guest, 1, GUEST_DATA, GUEST_DATA + 0xfff, GUEST_DATA + 0x5000, RW, 0, 12,
+	          false);
 	map(run, 0x1000, 0x1fff, GUEST_DATA, 12);
 	assert_true(host_of(run, 0x1000) == GUEST_HOST + 0x5000);
-	guest_map(&run->guest, 1, GUEST_DATA, GUEST_DATA + 0xfff, GUEST_DATA + 0x6000, RW, 0, 12, true);
+	guest_map(&run->guest, 1, GUEST_DATA, GUEST_DATA + 0xfff, GUEST_DATA + 0x6000, RW, 0, 12,
+	          true);
 	invalidate_range(run, 0, ALL);
 	assert_true(host_of(run, 0x1000) == GUEST_HOST + 0x6000);
 	/* The first stage's top table moves: the same IPA leads to an empty page now. */
@@ -622,13 +632,14 @@ static void test_tables_do_not_pile_up(void **state)
 {
 	struct run *run = begin("vtd-ss 3 levels", NULL, 0);
 	struct snest_table *table = run->guest.table[0].table;
-	struct snest_space_stats stats = { .size = sizeof(stats) };
+	struct snest_space_stats stats = {.size = sizeof(stats)};
 
 	(void)state;
 	for (uint64_t i = 0; i < 20000; i++) {
 		uint64_t iova = i << 21;
 
-		assert_int_equal(snest_table_map(table, iova, iova + 0xfff, GUEST_DATA, RW, 0, 0), 0);
+		assert_int_equal(snest_table_map(table, iova, iova + 0xfff, GUEST_DATA, RW, 0, 0),
+		                 0);
 		assert_true(host_of(run, iova) == GUEST_HOST);
 		assert_int_equal(snest_table_unmap(table, iova, iova + 0xfff, 0, NULL), 0);
 		invalidate_range(run, iova, iova + 0xfff);

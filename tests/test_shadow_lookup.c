@@ -27,14 +27,14 @@ struct fixture {
 static struct fixture *begin(const char *config, uint64_t host_skew)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	struct guest_options o = { .config = { config ? guest_config(config) : NULL },
-		                   .host_skew = host_skew };
+	struct guest_options o = {.config = {config ? guest_config(config) : NULL},
+	                          .host_skew = host_skew};
 
 	test_fail_init(&f->fail);
 	f->fail.hooks.now_ns = NULL;
 	o.hooks = &f->fail.hooks;
 	guest_init(&f->guest, &o);
-	f->space = guest_space(&f->guest, (struct snest_tag){ 1, 2 }, 0, 0);
+	f->space = guest_space(&f->guest, (struct snest_tag){1, 2}, 0, 0);
 	assert_int_equal(snest_device_create(f->guest.vm, 0x100, NULL, NULL, &f->device), 0);
 	assert_int_equal(snest_device_bind(f->device, SNEST_NO_PASID, f->space), 0);
 	return f;
@@ -51,7 +51,7 @@ static void end(struct fixture *f)
 
 static uint64_t misses(struct fixture *f)
 {
-	struct snest_space_stats stats = { .size = sizeof(stats) };
+	struct snest_space_stats stats = {.size = sizeof(stats)};
 
 	assert_int_equal(snest_space_stats(f->space, &stats), 0);
 	return stats.misses;
@@ -59,7 +59,7 @@ static uint64_t misses(struct fixture *f)
 
 static uint64_t leaves(struct fixture *f)
 {
-	struct snest_space_stats stats = { .size = sizeof(stats) };
+	struct snest_space_stats stats = {.size = sizeof(stats)};
 
 	assert_int_equal(snest_space_stats(f->space, &stats), 0);
 	return stats.leaves_published;
@@ -79,8 +79,8 @@ static void expect_host(struct fixture *f, uint64_t iova, uint32_t access, uint6
 		assert_int_equal(t.outcome, SNEST_WALK_HOST);
 		assert_true(t.host == host);
 		/* The shadow may keep a leaf in pieces. */
-		assert_true(t.length == length || (again && t.length < length &&
-		                                   t.length >= 0x1000 - (iova & 0xfff)));
+		assert_true(t.length == length ||
+		            (again && t.length < length && t.length >= 0x1000 - (iova & 0xfff)));
 		assert_int_equal(t.rights, rights);
 		/* The second one finds what the first one filled. */
 		if (again)
@@ -131,7 +131,8 @@ static void test_rights(void **state)
 
 	(void)state;
 	guest_map(&f->guest, 0, 0x1000, 0x1fff, GUEST_DATA, SNEST_READ, USER, 12, false);
-	guest_map(&f->guest, 0, 0x2000, 0x2fff, GUEST_DATA, SNEST_READ | SNEST_EXEC, USER, 12, false);
+	guest_map(&f->guest, 0, 0x2000, 0x2fff, GUEST_DATA, SNEST_READ | SNEST_EXEC, USER, 12,
+	          false);
 	expect_host(f, 0x1000, SNEST_READ, GUEST_HOST, 0x1000, SNEST_READ);
 	expect_fault(f, 0x1000, SNEST_WRITE, SNEST_FAULT_WRITE);
 	expect_fault(f, 0x1000, SNEST_READ | SNEST_WRITE, SNEST_FAULT_WRITE);
@@ -188,8 +189,8 @@ static void test_hazard_30_first_write_sets_dirty(void **state)
 	guest_map(&f->guest, 0, 0x1000, 0x1fff, GUEST_DATA, RW, 0, 12, false);
 	/* As the guest left it: neither accessed nor dirty. */
 	assert_int_equal(snest_table_unmap(f->guest.table[0].table, 0x1000, 0x1fff, 0, NULL), 0);
-	assert_int_equal(snest_table_map(f->guest.table[0].table, 0x1000, 0x1fff, GUEST_DATA, RW, 0, 0),
-	                 0);
+	assert_int_equal(
+		snest_table_map(f->guest.table[0].table, 0x1000, 0x1fff, GUEST_DATA, RW, 0, 0), 0);
 	expect_host(f, 0x1000, SNEST_READ, GUEST_HOST, 0x1000, SNEST_READ | SNEST_EXEC);
 	assert_int_equal(snest_walk(f->guest.vm, f->guest.list, 1, 0x1000, 0, SNEST_WALK_NO_UPDATE,
 	                            &walk, NULL, NULL),
@@ -272,9 +273,9 @@ static void test_pass_through(void **state)
 
 static void test_upper_half(void **state)
 {
-	static const char *const names[] = { "x86-64 WP NX", "riscv64 Sv39", "arm-s1 4K 39, both halves",
-		                             "amd-v1 mode 6" };
-	static const uint64_t attr[] = { USER, USER, USER, 0 };
+	static const char *const names[] = {"x86-64 WP NX", "riscv64 Sv39",
+	                                    "arm-s1 4K 39, both halves", "amd-v1 mode 6"};
+	static const uint64_t attr[] = {USER, USER, USER, 0};
 
 	(void)state;
 	for (unsigned i = 0; i < 4; i++) {
@@ -382,23 +383,27 @@ static void test_scatter(void **state)
 	guest_map(&f->guest, 0, 0x12000, 0x12fff, GUEST_DATA + 0x9000, SNEST_READ, 0, 12, false);
 	guest_map(&f->guest, 0, 0x13000, 0x13fff, GUEST_HOLE, RW, 0, 12, false);
 	snest_read_begin();
-	assert_int_equal(snest_scatter(f->device, 0x10010, 0x2000, SNEST_READ, r, 4, &done, &fault), 2);
+	assert_int_equal(snest_scatter(f->device, 0x10010, 0x2000, SNEST_READ, r, 4, &done, &fault),
+	                 2);
 	assert_int_equal(done, 0x2000);
 	assert_int_equal(fault.reason, SNEST_FAULT_NONE);
 	assert_true(r[0].host == GUEST_HOST + 0x10 && r[0].length == 0x1ff0);
 	assert_true(r[1].host == GUEST_HOST + 0x9000 && r[1].length == 0x10);
 	/* The list is full: no fault. */
-	assert_int_equal(snest_scatter(f->device, 0x10010, 0x2000, SNEST_READ, r, 1, &done, &fault), 1);
+	assert_int_equal(snest_scatter(f->device, 0x10010, 0x2000, SNEST_READ, r, 1, &done, &fault),
+	                 1);
 	assert_int_equal(done, 0x1ff0);
 	assert_int_equal(fault.reason, SNEST_FAULT_NONE);
 	assert_int_equal(snest_scatter(f->device, 0x10000, 1, SNEST_READ, r, 0, &done, &fault), 0);
 	assert_int_equal(done, 0);
 	/* It stops at the first byte that may not be written, ... */
-	assert_int_equal(snest_scatter(f->device, 0x11800, 0x1000, SNEST_WRITE, r, 4, &done, &fault), 1);
+	assert_int_equal(
+		snest_scatter(f->device, 0x11800, 0x1000, SNEST_WRITE, r, 4, &done, &fault), 1);
 	assert_int_equal(done, 0x800);
 	assert_int_equal(fault.reason, SNEST_FAULT_WRITE);
 	/* ... that has no memory, ... */
-	assert_int_equal(snest_scatter(f->device, 0x12800, 0x1000, SNEST_READ, r, 4, &done, &fault), 1);
+	assert_int_equal(snest_scatter(f->device, 0x12800, 0x1000, SNEST_READ, r, 4, &done, &fault),
+	                 1);
 	assert_int_equal(done, 0x800);
 	assert_int_equal(fault.reason, SNEST_FAULT_NO_HOST);
 	assert_true(fault.iova == 0x13000);
@@ -451,8 +456,8 @@ static int slow_write(void *opaque, uint64_t gpa, const void *buf, size_t length
 static void test_dma(void **state)
 {
 	struct fixture *f = begin("vtd-ss 3 levels", 0);
-	struct snest_accessors accessors = { .read = slow_read, .write = slow_write };
-	struct snest_region region = { .size = sizeof(region), .first = 0x4000000 };
+	struct snest_accessors accessors = {.read = slow_read, .write = slow_write};
+	struct snest_region region = {.size = sizeof(region), .first = 0x4000000};
 	char out[0x5000], in[0x5000];
 	struct snest_fault fault;
 	size_t done;
@@ -487,22 +492,23 @@ static void test_dma(void **state)
 
 	for (unsigned again = 0; again < 2; again++) {
 		memset(ram, 0, RAM_BYTES);
-		assert_int_equal(snest_dma_write(f->device, SNEST_NO_PASID, 0x10801, out, 0x37ff, &done,
-		                                 &fault),
+		assert_int_equal(snest_dma_write(f->device, SNEST_NO_PASID, 0x10801, out, 0x37ff,
+		                                 &done, &fault),
 		                 0);
 		assert_int_equal(done, 0x37ff);
 		assert_memory_equal(ram + 0x3801, out, 0x7ff);
 		assert_memory_equal(ram + 0x14000, out + 0x7ff, 0x2000);
 		assert_memory_equal(ram + 0x27000, out + 0x27ff, 0x1000);
 		memset(in, 0, sizeof(in));
-		assert_int_equal(snest_dma_read(f->device, SNEST_NO_PASID, 0x10801, in, 0x37ff, &done,
-		                                NULL),
-		                 0);
+		assert_int_equal(
+			snest_dma_read(f->device, SNEST_NO_PASID, 0x10801, in, 0x37ff, &done, NULL),
+			0);
 		assert_memory_equal(in, out, 0x37ff);
 	}
 	/* Behind it lies memory that cannot be reached, and behind that nothing. */
-	assert_int_equal(snest_dma_read(f->device, SNEST_NO_PASID, 0x13ff0, in, 0x20, &done, &fault),
-	                 -EFAULT);
+	assert_int_equal(
+		snest_dma_read(f->device, SNEST_NO_PASID, 0x13ff0, in, 0x20, &done, &fault),
+		-EFAULT);
 	assert_int_equal(done, 0x10);
 	assert_int_equal(snest_dma_read(f->device, SNEST_NO_PASID, 0x15000, in, 1, &done, &fault),
 	                 -EACCES);
@@ -522,16 +528,16 @@ static void test_one_space_for_the_same_stages_and_tag(void **state)
 	struct snest_space *same, *other;
 
 	(void)state;
-	same = guest_space(&f->guest, (struct snest_tag){ 1, 2 }, 0, 0);
+	same = guest_space(&f->guest, (struct snest_tag){1, 2}, 0, 0);
 	assert_ptr_equal(same, f->space);
-	other = guest_space(&f->guest, (struct snest_tag){ 1, 3 }, 0, 0);
+	other = guest_space(&f->guest, (struct snest_tag){1, 3}, 0, 0);
 	assert_ptr_not_equal(other, f->space);
 	snest_space_put(other);
-	other = guest_space(&f->guest, (struct snest_tag){ 1, 2 }, SNEST_SPACE_ANNOUNCED, 0);
+	other = guest_space(&f->guest, (struct snest_tag){1, 2}, SNEST_SPACE_ANNOUNCED, 0);
 	assert_ptr_not_equal(other, f->space);
 	snest_space_put(other);
 	f->guest.list[0].flags |= SNEST_STAGE_NO_2M;
-	other = guest_space(&f->guest, (struct snest_tag){ 1, 2 }, 0, 0);
+	other = guest_space(&f->guest, (struct snest_tag){1, 2}, 0, 0);
 	assert_ptr_not_equal(other, f->space);
 	snest_space_put(other);
 	snest_space_put(same);
@@ -543,7 +549,7 @@ static void test_space_errors(void **state)
 {
 	struct fixture *f = begin("vtd-ss 3 levels", 0);
 	struct snest_stage stage[SNEST_MAX_STAGES + 1];
-	struct snest_space_config config = { .size = sizeof(config), .stages = stage, .count = 1 };
+	struct snest_space_config config = {.size = sizeof(config), .stages = stage, .count = 1};
 	struct snest_space *space = (void *)1;
 	struct {
 		struct snest_space_config config;
@@ -585,8 +591,8 @@ static void test_large_leaves(void **state)
 	uint64_t before;
 
 	(void)state;
-	assert_int_equal(snest_table_map(f->guest.table[0].table, 0x40000000, 0x7fffffff, GUEST_DATA,
-	                                 RW, 0, 0),
+	assert_int_equal(snest_table_map(f->guest.table[0].table, 0x40000000, 0x7fffffff,
+	                                 GUEST_DATA, RW, 0, 0),
 	                 0);
 	before = leaves(f);
 	expect_host(f, 0x40000000, SNEST_READ, GUEST_HOST, 0x40000000, SNEST_RIGHTS);
@@ -608,7 +614,8 @@ static void test_devices(void **state)
 	assert_ptr_equal(other, (void *)1);
 	for (uint32_t i = 0; i < 3000; i++) {
 		if (i != 0x100)
-			assert_int_equal(snest_device_create(f->guest.vm, i, NULL, NULL, &device), 0);
+			assert_int_equal(snest_device_create(f->guest.vm, i, NULL, NULL, &device),
+			                 0);
 	}
 	snest_read_begin();
 	for (uint32_t i = 0; i < 3000; i++)
@@ -647,22 +654,24 @@ static void test_unbound_is_blocked(void **state)
 static void test_pasids(void **state)
 {
 	struct fixture *f = begin("vtd-ss 3 levels", 0);
-	struct snest_space *other = guest_space(&f->guest, (struct snest_tag){ 1, 3 }, 0, 0);
+	struct snest_space *other = guest_space(&f->guest, (struct snest_tag){1, 3}, 0, 0);
 	struct snest_translation t;
 	struct snest_fault fault;
-	static const uint32_t pasid[] = { 0, 1, 511, 512, 0xfffff };
+	static const uint32_t pasid[] = {0, 1, 511, 512, 0xfffff};
 
 	(void)state;
 	guest_map(&f->guest, 0, 0x1000, 0x1fff, GUEST_DATA, RW, 0, 12, false);
 	for (unsigned i = 0; i < 5; i++) {
-		assert_int_equal(snest_device_bind(f->device, pasid[i], i & 1 ? other : f->space), 0);
+		assert_int_equal(snest_device_bind(f->device, pasid[i], i & 1 ? other : f->space),
+		                 0);
 		snest_read_begin();
 		assert_ptr_equal(snest_device_space(f->device, pasid[i]), i & 1 ? other : f->space);
-		assert_int_equal(snest_translate_pasid(f->device, pasid[i], 0x1000, SNEST_READ, &t, NULL),
-		                 0);
+		assert_int_equal(
+			snest_translate_pasid(f->device, pasid[i], 0x1000, SNEST_READ, &t, NULL),
+			0);
 		assert_null(snest_device_space(f->device, pasid[i] + 2));
-		assert_int_equal(snest_translate_pasid(f->device, pasid[i] + 2, 0x1000, SNEST_READ, &t,
-		                                       &fault),
+		assert_int_equal(snest_translate_pasid(f->device, pasid[i] + 2, 0x1000, SNEST_READ,
+		                                       &t, &fault),
 		                 -EACCES);
 		assert_int_equal(fault.reason, SNEST_FAULT_BLOCKED);
 		snest_read_end();
@@ -734,7 +743,7 @@ static int resolve(void *opaque, struct snest_device *device, uint32_t pasid, ui
 static void test_resolve(void **state)
 {
 	struct fixture *f = begin("vtd-ss 3 levels", 0);
-	struct resolver r = { .f = f, .ret = -EACCES };
+	struct resolver r = {.f = f, .ret = -EACCES};
 	struct snest_translation t;
 	struct snest_device *device;
 	struct snest_fault fault;

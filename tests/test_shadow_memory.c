@@ -30,7 +30,7 @@ struct world {
 	char *ram;
 	uint64_t cut;
 	struct snest_space *space[SPACES];
-	unsigned reads_left;           /* of the accessor, until it calls `action` */
+	unsigned reads_left; /* of the accessor, until it calls `action` */
 	void (*action)(struct world *w);
 	int done;
 };
@@ -95,23 +95,25 @@ static void page_free(void *opaque, void *page, unsigned lg2)
 
 static struct snest_region data_region(uint64_t first, uint64_t bytes, uint64_t host)
 {
-	return (struct snest_region){ .size = sizeof(struct snest_region),
-		                      .first = first,
-		                      .last = first + bytes - 1,
-		                      .host = host };
+	return (struct snest_region){.size = sizeof(struct snest_region),
+	                             .first = first,
+	                             .last = first + bytes - 1,
+	                             .host = host};
 }
 
 static struct world *begin(const char *config)
 {
 	struct world *w = calloc(1, sizeof(*w));
-	struct snest_accessors accessors = { .read = table_read, .cmpxchg64 = table_cmpxchg,
-		                             .opaque = w };
-	struct snest_region tables = { .size = sizeof(tables), .last = TABLES - 1, .host = 0x1000,
-		                       .accessors = &accessors };
+	struct snest_accessors accessors = {
+		.read = table_read, .cmpxchg64 = table_cmpxchg, .opaque = w};
+	struct snest_region tables = {.size = sizeof(tables),
+	                              .last = TABLES - 1,
+	                              .host = 0x1000,
+	                              .accessors = &accessors};
 	struct snest_region data = data_region(DATA, DATA_BYTES, HOST);
-	struct snest_table_memory memory = { .size = sizeof(memory), .alloc = page_alloc,
-		                             .free = page_free, .opaque = w };
-	struct snest_space_config sc = { .size = sizeof(sc), .count = 1 };
+	struct snest_table_memory memory = {
+		.size = sizeof(memory), .alloc = page_alloc, .free = page_free, .opaque = w};
+	struct snest_space_config sc = {.size = sizeof(sc), .count = 1};
 
 	w->ram = aligned_alloc(4096, TABLES);
 	w->cut = 4096;
@@ -119,7 +121,8 @@ static struct world *begin(const char *config)
 	assert_int_equal(snest_vm_create(NULL, &w->vm), 0);
 	assert_int_equal(snest_memory_add(w->vm, &tables), 0);
 	assert_int_equal(snest_memory_add(w->vm, &data), 0);
-	assert_int_equal(snest_table_create(w->vm, &guest_config(config)->stage, &memory, &w->table), 0);
+	assert_int_equal(
+		snest_table_create(w->vm, &guest_config(config)->stage, &memory, &w->table), 0);
 	w->stage = *snest_table_stage(w->table);
 	sc.stages = &w->stage;
 	for (unsigned i = 0; i < SPACES; i++) {
@@ -169,7 +172,7 @@ static uint64_t host_of(struct world *w, uint64_t iova)
 
 static uint64_t misses(struct world *w)
 {
-	struct snest_space_stats stats = { .size = sizeof(stats) };
+	struct snest_space_stats stats = {.size = sizeof(stats)};
 
 	assert_int_equal(snest_space_stats(w->space[0], &stats), 0);
 	return stats.misses;
@@ -227,7 +230,7 @@ static void invalidate_many(struct world *w)
 
 static void test_hazard_1_other_invalidations(void **state)
 {
-	void (*const action[])(struct world *) = { invalidate_all, invalidate_many };
+	void (*const action[])(struct world *) = {invalidate_all, invalidate_many};
 
 	(void)state;
 	for (unsigned i = 0; i < 2; i++) {
@@ -293,7 +296,7 @@ static void free_the_table(struct world *w)
 
 static void test_hazard_3_table_becomes_data(void **state)
 {
-	static const char *const names[] = { "vtd-ss 3 levels", "x86-64 5 levels" };
+	static const char *const names[] = {"vtd-ss 3 levels", "x86-64 5 levels"};
 
 	(void)state;
 	for (unsigned i = 0; i < 2; i++) {
@@ -318,7 +321,7 @@ static void test_hazard_3_table_becomes_data(void **state)
 static void swap_memory(struct world *w)
 {
 	struct snest_region region = data_region(DATA, 0x1000, 0x123000);
-	struct snest_memory_op op = { .kind = SNEST_MEMORY_REPLACE, .region = region };
+	struct snest_memory_op op = {.kind = SNEST_MEMORY_REPLACE, .region = region};
 
 	assert_int_equal(snest_table_unmap(w->table, 0x5000, 0x5fff, 0, NULL), 0);
 	map(w, 0x5000, 0x1000, DATA);
@@ -348,8 +351,8 @@ static void test_hazard_4_the_same_entry_again(void **state)
 
 static void take_memory_away(struct world *w)
 {
-	struct snest_memory_op op = { .kind = SNEST_MEMORY_REMOVE, .first = DATA,
-		                      .last = DATA + 0xfff };
+	struct snest_memory_op op = {
+		.kind = SNEST_MEMORY_REMOVE, .first = DATA, .last = DATA + 0xfff};
 
 	assert_int_equal(snest_memory_update(w->vm, &op, 1, NULL, count_done, &w->done), 0);
 }
@@ -395,7 +398,7 @@ static int find_host(void *opaque, const struct snest_run *run)
 /* Whether any shadow leads to these host addresses. */
 static struct hosts leads_to(struct world *w, uint64_t first, uint64_t last)
 {
-	struct hosts h = { first, last, false, false };
+	struct hosts h = {first, last, false, false};
 
 	for (unsigned i = 0; i < SPACES; i++)
 		assert_int_equal(snest_space_enumerate(w->space[i], 0, ALL, find_host, &h), 0);
@@ -417,7 +420,7 @@ static void fill_all(struct world *w, uint64_t first, uint64_t bytes)
 static void test_hazard_18_removal_reaches_every_space(void **state)
 {
 	struct world *w = begin("vtd-ss 3 levels");
-	struct snest_memory_op op = { .kind = SNEST_MEMORY_REMOVE };
+	struct snest_memory_op op = {.kind = SNEST_MEMORY_REMOVE};
 
 	(void)state;
 	map(w, 0x200000, 0x200000, DATA + 0x200000);
@@ -470,8 +473,8 @@ static void test_protection(void **state)
 static void test_memory_that_changes_places(void **state)
 {
 	struct world *w = begin("vtd-ss 3 levels");
-	struct snest_memory_op op[2] = { { .kind = SNEST_MEMORY_REPLACE },
-		                         { .kind = SNEST_MEMORY_REPLACE } };
+	struct snest_memory_op op[2] = {{.kind = SNEST_MEMORY_REPLACE},
+	                                {.kind = SNEST_MEMORY_REPLACE}};
 
 	(void)state;
 	map(w, 0x1000, 0x2000, DATA);
@@ -544,16 +547,17 @@ static void *hold(void *arg)
 static void pin_page(struct pinned *p, struct snest_device *device)
 {
 	p->go = 0;
-	assert_int_equal(snest_pin(device, SNEST_NO_PASID, 0x1000, 1, SNEST_WRITE, &p->pin, NULL), 0);
+	assert_int_equal(snest_pin(device, SNEST_NO_PASID, 0x1000, 1, SNEST_WRITE, &p->pin, NULL),
+	                 0);
 }
 
 /* A removal waits for the pins that existed, blocking or not. */
 static void test_removal_waits_for_pins(void **state)
 {
 	struct world *w = begin("vtd-ss 3 levels");
-	struct snest_memory_op op = { .kind = SNEST_MEMORY_REMOVE, .first = DATA + 0x1000,
-		                      .last = DATA + 0x1fff };
-	struct pinned p = { .w = w };
+	struct snest_memory_op op = {
+		.kind = SNEST_MEMORY_REMOVE, .first = DATA + 0x1000, .last = DATA + 0x1fff};
+	struct pinned p = {.w = w};
 	struct snest_device *device;
 	pthread_t thread;
 

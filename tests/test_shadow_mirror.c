@@ -33,7 +33,7 @@ static void run_init(const struct guest_options *o, uint32_t sink_flags, uint64_
 	guest_init(&run.guest, o);
 	sink_init(&run.sink, sink_flags);
 	run.what = what;
-	run.space = guest_space(&run.guest, (struct snest_tag){ 7, 1 }, SNEST_SPACE_ANNOUNCED,
+	run.space = guest_space(&run.guest, (struct snest_tag){7, 1}, SNEST_SPACE_ANNOUNCED,
 	                        table_bytes_max);
 }
 
@@ -49,7 +49,7 @@ static void run_fini(void)
 /* What the sink should hold for one page; rights 0: nothing. */
 static struct sink_map wanted(uint64_t iova)
 {
-	struct sink_map want = { iova, iova | 4095, 0, 0 };
+	struct sink_map want = {iova, iova | 4095, 0, 0};
 	struct guest_answer a;
 
 	guest_answer(&run.guest, iova, false, &a);
@@ -62,7 +62,7 @@ static struct sink_map wanted(uint64_t iova)
 
 static struct sink_map held(const struct sink *s, uint64_t iova)
 {
-	struct sink_map page = { iova, iova | 4095, 0, 0 };
+	struct sink_map page = {iova, iova | 4095, 0, 0};
 	const struct sink_map *map = sink_find(s, iova);
 
 	if (map) {
@@ -112,10 +112,11 @@ static int check_run(void *opaque, const struct snest_run *r)
 		return 0;
 	*bytes += r->last - r->first + 1;
 	for (uint64_t at = r->first;; at += 4096) {
-		struct sink_map page = { at, at | 4095, r->addr + (at - r->first), r->rights & 3 };
+		struct sink_map page = {at, at | 4095, r->addr + (at - r->first), r->rights & 3};
 
 		if (!same(page, held(&run.sink, at)))
-			fail_msg("%s: a fresh walk and the sink differ at 0x%" PRIx64, run.what, at);
+			fail_msg("%s: a fresh walk and the sink differ at 0x%" PRIx64, run.what,
+			         at);
 		if (r->last - at < 4096)
 			return 0;
 	}
@@ -128,7 +129,7 @@ static int check_shadow_run(void *opaque, const struct snest_run *r)
 
 	*bytes += r->last - r->first + 1;
 	for (uint64_t at = r->first;; at += 4096) {
-		struct sink_map page = { at, at | 4095, r->addr + (at - r->first), r->rights & 3 };
+		struct sink_map page = {at, at | 4095, r->addr + (at - r->first), r->rights & 3};
 
 		if (!same(page, held(&run.sink, at)))
 			fail_msg("%s: the shadow and the sink differ at 0x%" PRIx64, run.what, at);
@@ -153,7 +154,7 @@ static void check_shadow(void)
 /* The sink equals what the cells say and what a fresh walk finds, everywhere. */
 static void check_all(void)
 {
-	struct snest_walk_range range = { .size = sizeof(range), .last = ALL };
+	struct snest_walk_range range = {.size = sizeof(range), .last = ALL};
 	uint64_t bytes = 0;
 
 	wanted_bytes = 0;
@@ -204,7 +205,8 @@ static void check_touched(void)
 				break;
 		}
 		if (!changed)
-			fail_msg("%s: 0x%" PRIx64 " - 0x%" PRIx64 " was unmapped and had not changed",
+			fail_msg("%s: 0x%" PRIx64 " - 0x%" PRIx64
+			         " was unmapped and had not changed",
 			         run.what, map->first, map->last);
 	}
 }
@@ -246,9 +248,10 @@ static void drive(const struct guest_options *o, uint32_t sink_flags, bool memor
 		}
 		change = guest_step(&run.guest);
 		assert_int_equal(invalidate(change), 0);
-		/* An unmap of whole leaves may reach beyond what it names; the guest names that too. */
+		/* An unmap of whole leaves may reach beyond what it names. */
 		if (change.stage == 0)
-			assert_int_equal(snest_space_invalidate(run.space, change.first & ~0x3fffffffull,
+			assert_int_equal(snest_space_invalidate(run.space,
+			                                        change.first & ~0x3fffffffull,
 			                                        change.last | 0x3fffffff, 0),
 			                 0);
 		check_all();
@@ -259,14 +262,14 @@ static void drive(const struct guest_options *o, uint32_t sink_flags, bool memor
 	run_fini();
 }
 
-static const uint32_t sink_kinds[] = { 0, SNEST_SINK_CAN_SPLIT };
+static const uint32_t sink_kinds[] = {0, SNEST_SINK_CAN_SPLIT};
 
 static void test_every_format(void **state)
 {
 	(void)state;
 	for (size_t i = 0; i < test_configs_count; i++) {
 		const struct snest_stage *stage = &test_configs[i].stage;
-		struct guest_options o = { .config = { &test_configs[i] }, .seed = i };
+		struct guest_options o = {.config = {&test_configs[i]}, .seed = i};
 
 		/* Big pages make big models; ignored top bytes make 256 copies of everything. */
 		if (stage->format >= SNEST_FORMAT_COUNT || stage->granule_lg2 > 14 ||
@@ -280,14 +283,14 @@ static void test_every_format(void **state)
 
 static void test_announcing_formats(void **state)
 {
-	static const char *const names[] = { "vtd-ss 3 levels", "vtd-ss 4 levels", "vtd-ss no 2M",
-		                             "x86-64 4 levels", "amd-v1 mode 4", "amd-v1 mode 6" };
+	static const char *const names[] = {"vtd-ss 3 levels", "vtd-ss 4 levels", "vtd-ss no 2M",
+	                                    "x86-64 4 levels", "amd-v1 mode 4",   "amd-v1 mode 6"};
 
 	(void)state;
 	for (size_t i = 0; i < 8 * sizeof(names) / sizeof(names[0]); i++) {
-		struct guest_options o = { .config = { guest_config(names[i / 8]) },
-			                   .host_skew = i & 4 ? 0x3000 : 0,
-			                   .seed = 1000 + i };
+		struct guest_options o = {.config = {guest_config(names[i / 8])},
+		                          .host_skew = i & 4 ? 0x3000 : 0,
+		                          .seed = 1000 + i};
 
 		drive(&o, sink_kinds[i % 2], i & 2, names[i / 8]);
 	}
@@ -296,14 +299,14 @@ static void test_announcing_formats(void **state)
 static void test_two_stages(void **state)
 {
 	static const char *const names[][3] = {
-		{ "x86-64 4 levels", "vtd-ss 4 levels" },
-		{ "amd-v2 4 levels", "amd-v1 mode 4" },
-		{ "x86-64 4 levels", "arm-s2 4K 48", "vtd-ss 4 levels" },
+		{"x86-64 4 levels", "vtd-ss 4 levels"},
+		{"amd-v2 4 levels", "amd-v1 mode 4"},
+		{"x86-64 4 levels", "arm-s2 4K 48", "vtd-ss 4 levels"},
 	};
 
 	(void)state;
 	for (size_t i = 0; i < 2 * sizeof(names) / sizeof(names[0]); i++) {
-		struct guest_options o = { .seed = 2000 + i };
+		struct guest_options o = {.seed = 2000 + i};
 
 		for (unsigned k = 0; k < 3; k++)
 			o.config[k] = names[i / 2][k] ? guest_config(names[i / 2][k]) : NULL;
@@ -314,7 +317,7 @@ static void test_two_stages(void **state)
 /* Operations fail at random; the shadow knows what the sink holds, and recovers. */
 static void fail_at_random(const char *name, uint32_t sink_flags, uint64_t seed)
 {
-	struct guest_options o = { .config = { guest_config(name) }, .seed = seed };
+	struct guest_options o = {.config = {guest_config(name)}, .seed = seed};
 	struct test_random *random = &run.guest.random;
 
 	run_init(&o, sink_flags, 0, name);
@@ -348,8 +351,8 @@ static void test_hazard_24_partial_failure(void **state)
 {
 	(void)state;
 	for (unsigned i = 0; i < 16; i++) {
-		static const char *const names[] = { "vtd-ss 3 levels", "x86-64 4 levels",
-			                             "amd-v1 mode 4", "vtd-ss 4 levels" };
+		static const char *const names[] = {"vtd-ss 3 levels", "x86-64 4 levels",
+		                                    "amd-v1 mode 4", "vtd-ss 4 levels"};
 
 		fail_at_random(names[i % 4], sink_kinds[i / 4 % 2], 3000 + i);
 	}

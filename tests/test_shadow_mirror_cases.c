@@ -27,11 +27,11 @@ struct fixture {
 static struct fixture *begin(const char *config, uint32_t flags, uint64_t skew)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	struct guest_options o = { .config = { guest_config(config) }, .host_skew = skew };
+	struct guest_options o = {.config = {guest_config(config)}, .host_skew = skew};
 
 	guest_init(&f->guest, &o);
 	f->table = f->guest.table[0].table;
-	f->space = guest_space(&f->guest, (struct snest_tag){ 1, 0 }, SNEST_SPACE_ANNOUNCED, 0);
+	f->space = guest_space(&f->guest, (struct snest_tag){1, 0}, SNEST_SPACE_ANNOUNCED, 0);
 	sink_init(&f->sink, flags);
 	return f;
 }
@@ -91,7 +91,7 @@ static int compare(void *opaque, const struct snest_run *run)
 /* The sink is what a fresh walk of everything finds. */
 static void expect_equal(struct fixture *f)
 {
-	struct snest_walk_range range = { .size = sizeof(range), .last = ALL };
+	struct snest_walk_range range = {.size = sizeof(range), .last = ALL};
 	uint64_t failures = f->sink.failures;
 
 	f->sink.failures = 0;
@@ -100,8 +100,8 @@ static void expect_equal(struct fixture *f)
 	f->sink.failures = failures;
 }
 
-static const uint32_t kinds[] = { 0, SNEST_SINK_CAN_SPLIT };
-static const char *const configs[] = { "vtd-ss 3 levels", "amd-v1 mode 4" };
+static const uint32_t kinds[] = {0, SNEST_SINK_CAN_SPLIT};
+static const char *const configs[] = {"vtd-ss 3 levels", "amd-v1 mode 4"};
 
 /* ---- Attaching ------------------------------------------------------------------ */
 
@@ -136,7 +136,7 @@ static void test_attach_and_detach(void **state)
 static void test_silent_guests_are_refused(void **state)
 {
 	struct fixture *f = begin("vtd-ss 3 levels", 0, 0);
-	struct snest_space *silent = guest_space(&f->guest, (struct snest_tag){ 2, 0 }, 0, 0);
+	struct snest_space *silent = guest_space(&f->guest, (struct snest_tag){2, 0}, 0, 0);
 
 	(void)state;
 	assert_int_equal(snest_space_mirror(silent, &f->sink.sink), -EOPNOTSUPP);
@@ -182,7 +182,7 @@ static void test_hazard_16_a_broken_entry_unmaps(void **state)
 		attach(f);
 		expect_equal(f);
 		good = root[0];
-		/* The upper entry of everything below 1 GiB (512 GiB): gone, or with a reserved bit. */
+		/* The entry above everything below 1 GiB (512 GiB): gone, or reserved. */
 		root[0] = i & 4 ? 0 : good | 1ull << 58 | 1ull << 52;
 		sync_all(f);
 		expect_equal(f);
@@ -289,7 +289,8 @@ static void test_hazard_22_sizes_change_in_place(void **state)
 			sync(f, M2, M2);
 			assert_int_equal(f->sink.calls, 0);
 			/* A page less; a sink that cannot split has to hear of all of them. */
-			assert_int_equal(snest_table_unmap(f->table, M2 + 0x5000, M2 + 0x5fff, 0, NULL), 0);
+			assert_int_equal(
+				snest_table_unmap(f->table, M2 + 0x5000, M2 + 0x5fff, 0, NULL), 0);
 			sync(f, M2 + 0x5000, 0x1000);
 			expect_equal(f);
 			assert_true(f->sink.unmapped_bytes == (i & 2 ? 0x1000 : M2));
@@ -440,7 +441,8 @@ static void test_hazard_24_a_refused_unmap(void **state)
 		assert_int_equal(snest_space_invalidate(f->space, 0, 0xffff, 0), -EIO);
 		assert_int_equal(f->sink.count, 1);
 		snest_read_begin();
-		assert_int_equal(snest_space_translate(f->space, 0x3000, SNEST_READ, &t, NULL), -EACCES);
+		assert_int_equal(snest_space_translate(f->space, 0x3000, SNEST_READ, &t, NULL),
+		                 -EACCES);
 		snest_read_end();
 		/* Mapped again meanwhile, elsewhere. */
 		map(f, 0x2000, 0x1000, GUEST_DATA + 0x40000, RW, 12);
@@ -477,8 +479,8 @@ static void test_memory_removed_and_back(void **state)
 		assert_true(f->sink.unmapped_bytes == (split ? 0x1000 : M2));
 		/* Back at the same host address, then replaced by other memory, then by itself. */
 		sink_reset(&f->sink);
-		guest_memory_add(&f->guest, GUEST_DATA + 0x3000, GUEST_DATA + 0x3fff, GUEST_HOST + 0x3000,
-		                 0);
+		guest_memory_add(&f->guest, GUEST_DATA + 0x3000, GUEST_DATA + 0x3fff,
+		                 GUEST_HOST + 0x3000, 0);
 		expect_equal(f);
 		assert_int_equal(f->sink.unmaps, 0);
 		assert_int_equal(f->sink.maps, 1);
@@ -517,12 +519,12 @@ static void test_memory_swapped_for_itself(void **state)
 {
 	struct fixture *f = begin("vtd-ss 3 levels", 0, 0);
 	struct snest_memory_op op[2] = {
-		{ .kind = SNEST_MEMORY_REMOVE, .first = GUEST_DATA, .last = GUEST_DATA + 0xfff },
-		{ .kind = SNEST_MEMORY_ADD,
-		  .region = { .size = sizeof(struct snest_region),
-		              .first = GUEST_DATA,
-		              .last = GUEST_DATA + 0xfff,
-		              .host = GUEST_HOST + 0x100000 } },
+		{.kind = SNEST_MEMORY_REMOVE, .first = GUEST_DATA, .last = GUEST_DATA + 0xfff},
+		{.kind = SNEST_MEMORY_ADD,
+	         .region = {.size = sizeof(struct snest_region),
+	                    .first = GUEST_DATA,
+	                    .last = GUEST_DATA + 0xfff,
+	                    .host = GUEST_HOST + 0x100000}},
 	};
 
 	(void)state;
@@ -535,7 +537,7 @@ static void test_memory_swapped_for_itself(void **state)
 	end(f);
 }
 
-/* ---- Observers ---------------------------------------------------------------------------------- */
+/* ---- Observers ----------------------------------------------------------------------- */
 
 struct observer {
 	struct snest_sink sink;
@@ -561,9 +563,11 @@ static void test_observers(void **state)
 {
 	struct fixture *f = begin("vtd-ss 3 levels", 0, 0);
 	/* A silent guest will do: an observer wants to know what goes, not what comes. */
-	struct snest_space *space = guest_space(&f->guest, (struct snest_tag){ 2, 0 }, 0, 0);
-	struct observer o = { .sink = { .size = sizeof(o.sink), .flags = SNEST_SINK_UNMAP_ONLY,
-		                        .apply = observe, .opaque = &o } };
+	struct snest_space *space = guest_space(&f->guest, (struct snest_tag){2, 0}, 0, 0);
+	struct observer o = {.sink = {.size = sizeof(o.sink),
+	                              .flags = SNEST_SINK_UNMAP_ONLY,
+	                              .apply = observe,
+	                              .opaque = &o}};
 	struct snest_translation t;
 
 	(void)state;
@@ -595,9 +599,11 @@ static void test_observers(void **state)
 static void test_observers_hear_of_whole_pages(void **state)
 {
 	struct fixture *f = begin("vtd-ss 3 levels", 0, 0x1000);
-	struct snest_space *space = guest_space(&f->guest, (struct snest_tag){ 2, 0 }, 0, 0);
-	struct observer o = { .sink = { .size = sizeof(o.sink), .flags = SNEST_SINK_UNMAP_ONLY,
-		                        .apply = observe, .opaque = &o } };
+	struct snest_space *space = guest_space(&f->guest, (struct snest_tag){2, 0}, 0, 0);
+	struct observer o = {.sink = {.size = sizeof(o.sink),
+	                              .flags = SNEST_SINK_UNMAP_ONLY,
+	                              .apply = observe,
+	                              .opaque = &o}};
 	struct snest_translation t;
 
 	(void)state;
@@ -613,11 +619,11 @@ static void test_observers_hear_of_whole_pages(void **state)
 	end(f);
 }
 
-/* ---- Memory of the shadow -------------------------------------------------------------------------- */
+/* ---- Memory of the shadow --------------------------------------------------------------- */
 
 static uint64_t table_bytes(struct fixture *f)
 {
-	struct snest_space_stats stats = { .size = sizeof(stats) };
+	struct snest_space_stats stats = {.size = sizeof(stats)};
 
 	assert_int_equal(snest_space_stats(f->space, &stats), 0);
 	return stats.table_bytes;

@@ -29,9 +29,9 @@
 #include "support/sink.h"
 
 #define PAGE 4096ull
-#define PAGES 256u       /* IOVAs that the guest remaps */
-#define POOL 1024u       /* pages of memory for them */
-#define QUARANTINE 64u   /* without rights */
+#define PAGES 256u     /* IOVAs that the guest remaps */
+#define POOL 1024u     /* pages of memory for them */
+#define QUARANTINE 64u /* without rights */
 #define BASE 0x40000000ull
 #define PLUG_BASE 0x60000000ull /* IOVAs of memory that comes and goes */
 #define PLUG 64u
@@ -57,7 +57,7 @@ struct world {
 	struct snest_space *space, *mirrored;
 	struct snest_device *device;
 	uint64_t fresh[PAGES], now[PAGES]; /* version * 2 + present */
-	unsigned at[PAGES]; /* page of the pool */
+	unsigned at[PAGES];                /* page of the pool */
 	unsigned spare[POOL], spares, quarantine[POOL], quarantined;
 	int stop, wrong;
 	uint64_t lookups, faults, invalidations, plugs, fetches, pins;
@@ -135,11 +135,11 @@ static void *memory(size_t bytes)
 
 static struct snest_region region(uint64_t gpa, void *ptr, size_t bytes)
 {
-	return (struct snest_region){ .size = sizeof(struct snest_region),
-		                      .first = gpa,
-		                      .last = gpa + bytes - 1,
-		                      .host = (uintptr_t)ptr,
-		                      .mapping = ptr };
+	return (struct snest_region){.size = sizeof(struct snest_region),
+	                             .first = gpa,
+	                             .last = gpa + bytes - 1,
+	                             .host = (uintptr_t)ptr,
+	                             .mapping = ptr};
 }
 
 /* ---- Begin and end ----------------------------------------------------------- */
@@ -157,7 +157,8 @@ static void make_tables(struct world *w, const char *const names[2])
 	for (w->stages = 0; w->stages < 2 && names[w->stages]; w->stages++) {
 		struct snest_stage shape = guest_config(names[w->stages])->stage;
 
-		assert_int_equal(snest_table_create(w->vm, &shape, &tables, &w->table[w->stages]), 0);
+		assert_int_equal(snest_table_create(w->vm, &shape, &tables, &w->table[w->stages]),
+		                 0);
 		w->list[w->stages] = *snest_table_stage(w->table[w->stages]);
 	}
 	/* A second stage maps everything to itself. */
@@ -169,10 +170,9 @@ static void make_tables(struct world *w, const char *const names[2])
 
 static void world_init(struct world *w, const char *const names[2])
 {
-	struct snest_space_config config = { .size = sizeof(config), .tag = { 3, 0 } };
-	struct snest_memory_op op[3] = { { .kind = SNEST_MEMORY_ADD },
-		                         { .kind = SNEST_MEMORY_ADD },
-		                         { .kind = SNEST_MEMORY_ADD } };
+	struct snest_space_config config = {.size = sizeof(config), .tag = {3, 0}};
+	struct snest_memory_op op[3] = {
+		{.kind = SNEST_MEMORY_ADD}, {.kind = SNEST_MEMORY_ADD}, {.kind = SNEST_MEMORY_ADD}};
 
 	memset(w, 0, sizeof(*w));
 	w->tables = memory(RAM_TABLES);
@@ -185,8 +185,8 @@ static void world_init(struct world *w, const char *const names[2])
 	assert_int_equal(snest_vm_create(NULL, &w->vm), 0);
 	assert_int_equal(snest_memory_update(w->vm, op, 3, NULL, NULL, NULL), 0);
 	make_tables(w, names);
-	assert_int_equal(snest_table_map(w->table[0], PLUG_BASE, PLUG_BASE + PLUG * PAGE - 1, GPA_PLUG,
-	                                 SNEST_READ | SNEST_WRITE, SNEST_ATTR_USER,
+	assert_int_equal(snest_table_map(w->table[0], PLUG_BASE, PLUG_BASE + PLUG * PAGE - 1,
+	                                 GPA_PLUG, SNEST_READ | SNEST_WRITE, SNEST_ATTR_USER,
 	                                 SNEST_TABLE_PAGE(12)),
 	                 0);
 	for (unsigned i = 0; i < POOL; i++)
@@ -231,7 +231,7 @@ static void wrong(struct world *w, const char *what, uint64_t iova, uint64_t a, 
 
 static void pause_ns(long ns)
 {
-	struct timespec t = { 0, ns };
+	struct timespec t = {0, ns};
 
 	snest_thread_offline();
 	nanosleep(&t, NULL);
@@ -249,7 +249,7 @@ static void change_page(struct world *w, struct test_random *random, unsigned p)
 
 	if (present) {
 		w->at[p] = w->spare[--w->spares];
-		*stamp_of(w, w->at[p]) = (struct stamp){ p, version };
+		*stamp_of(w, w->at[p]) = (struct stamp){p, version};
 	}
 	/* Release: whoever finds the new version in the tables has seen this too. */
 	__atomic_store_n(&w->now[p], version * 2 + present, __ATOMIC_RELEASE);
@@ -268,7 +268,7 @@ static void change_page(struct world *w, struct test_random *random, unsigned p)
 static int invalidate(struct world *w, struct test_random *random, unsigned p, unsigned n)
 {
 	uint64_t first = BASE + p * PAGE, last = first + n * PAGE - 1;
-	struct snest_tag tag = { 3, SNEST_ANY_SPACE };
+	struct snest_tag tag = {3, SNEST_ANY_SPACE};
 
 	__atomic_fetch_add(&w->invalidations, 1, __ATOMIC_RELAXED);
 	switch (test_below(random, 8)) {
@@ -302,7 +302,7 @@ static void drained(struct world *w, unsigned from)
 
 static void *guest_main(void *arg)
 {
-	struct test_random random = { 42 };
+	struct test_random random = {42};
 	struct world *w = arg;
 
 	snest_thread_register();
@@ -311,7 +311,8 @@ static void *guest_main(void *arg)
 	while (!stopped(w)) {
 		unsigned from = w->quarantined;
 
-		for (unsigned commands = 1 + (unsigned)test_below(&random, 16); commands; commands--) {
+		for (unsigned commands = 1 + (unsigned)test_below(&random, 16); commands;
+		     commands--) {
 			unsigned n = 1 + (unsigned)test_below(&random, 8);
 			unsigned p = (unsigned)test_below(&random, PAGES - n + 1);
 
@@ -393,7 +394,8 @@ static void touch_plug(struct world *w, struct test_random *random, uint32_t acc
 		if (t.host != (uintptr_t)w->plug + (iova - PLUG_BASE))
 			wrong(w, "not the page's memory", iova, t.host, (uintptr_t)w->plug);
 		else if (access & SNEST_WRITE)
-			__atomic_fetch_add((uint64_t *)(void *)(page + SCRATCH), 1, __ATOMIC_RELAXED);
+			__atomic_fetch_add((uint64_t *)(void *)(page + SCRATCH), 1,
+			                   __ATOMIC_RELAXED);
 		else
 			__atomic_load_n((uint64_t *)(void *)(page + SCRATCH), __ATOMIC_RELAXED);
 	}
@@ -402,7 +404,7 @@ static void touch_plug(struct world *w, struct test_random *random, uint32_t acc
 
 static void *single_main(void *arg)
 {
-	struct test_random random = { 1 };
+	struct test_random random = {1};
 	struct world *w = arg;
 	uint64_t lookups = 0, faults = 0;
 
@@ -479,7 +481,7 @@ static void one_batch(struct world *w, struct test_random *random)
 
 static void *many_main(void *arg)
 {
-	struct test_random random = { 2 };
+	struct test_random random = {2};
 	struct world *w = arg;
 
 	snest_thread_register();
@@ -515,7 +517,8 @@ static void one_pin(struct world *w, struct test_random *random)
 		if (!plug)
 			check_data(w, iova, fresh, pin.translation.host);
 		if (access & SNEST_WRITE)
-			__atomic_fetch_add((uint64_t *)(void *)(page + SCRATCH), 1, __ATOMIC_RELAXED);
+			__atomic_fetch_add((uint64_t *)(void *)(page + SCRATCH), 1,
+			                   __ATOMIC_RELAXED);
 		else
 			__atomic_load_n((uint64_t *)(void *)(page + SCRATCH), __ATOMIC_RELAXED);
 	}
@@ -540,7 +543,7 @@ static void one_dma(struct world *w, struct test_random *random)
 
 static void *pin_main(void *arg)
 {
-	struct test_random random = { 3 };
+	struct test_random random = {3};
 	struct world *w = arg;
 
 	snest_thread_register();
@@ -558,7 +561,7 @@ static void *pin_main(void *arg)
 
 static void *plug_main(void *arg)
 {
-	struct test_random random = { 4 };
+	struct test_random random = {4};
 	struct world *w = arg;
 
 	snest_thread_register();
@@ -575,9 +578,8 @@ static void *plug_main(void *arg)
 			rights(w->plug + p * PAGE, n * PAGE, PROT_READ | PROT_WRITE);
 			assert_int_equal(snest_memory_add(w->vm, &back), 0);
 		} else {
-			assert_int_equal(snest_memory_protect(w->vm, first, last,
-			                                      SNEST_REGION_READONLY),
-			                 0);
+			assert_int_equal(
+				snest_memory_protect(w->vm, first, last, SNEST_REGION_READONLY), 0);
 			rights(w->plug + p * PAGE, n * PAGE, PROT_READ);
 			pause_ns(20000);
 			rights(w->plug + p * PAGE, n * PAGE, PROT_READ | PROT_WRITE);
@@ -600,8 +602,8 @@ static void *dirty_main(void *arg)
 		assert_int_equal(snest_dirty_start(w->vm), 0);
 		for (unsigned i = 0; i < 10 && !stopped(w); i++) {
 			memset(bitmap, 0, sizeof(bitmap));
-			assert_int_equal(snest_vm_dirty(w->vm, GPA_POOL, GPA_POOL + POOL * PAGE - 1, 0,
-			                                bitmap, &pages),
+			assert_int_equal(snest_vm_dirty(w->vm, GPA_POOL, GPA_POOL + POOL * PAGE - 1,
+			                                0, bitmap, &pages),
 			                 0);
 			assert_int_equal(snest_space_dirty(w->space, BASE, BASE + PAGES * PAGE - 1,
 			                                   i & 1, bitmap, &pages),
@@ -642,12 +644,12 @@ static double seconds(void)
 
 static void everything(const char *first, const char *second)
 {
-	static void *(*const mains[])(void *) = { guest_main, single_main, many_main, pin_main,
-		                                  plug_main, dirty_main };
-	const char *const names[2] = { first, second };
-	struct snest_walk_range range = { .size = sizeof(range), .last = UINT64_MAX };
+	static void *(*const mains[])(void *) = {guest_main, single_main, many_main,
+	                                         pin_main,   plug_main,   dirty_main};
+	const char *const names[2] = {first, second};
+	struct snest_walk_range range = {.size = sizeof(range), .last = UINT64_MAX};
 	struct world *w = &world;
-	struct sigaction action = { .sa_handler = on_fault };
+	struct sigaction action = {.sa_handler = on_fault};
 	pthread_t thread[6];
 
 	/* In here: cmocka has set its own. */

@@ -129,6 +129,11 @@ static int replay_all(struct sn_tool *tool, const struct sn_replay_options *opti
 	return sn_tool_finish(tool, status);
 }
 
+static bool is(const char *argument, const char *word)
+{
+	return argument && !strcmp(argument, word);
+}
+
 /* --save-at takes two words. */
 static int save_at(struct sn_tool *tool, struct sn_replay_options *options, char **argv, int argc)
 {
@@ -184,14 +189,14 @@ int sn_cmd_replay(struct sn_tool *tool, int argc, char **argv)
 	while (!status && (c = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
 		switch (c) {
 		case OPT_FILL:
-			if (strcmp(optarg, "lazy"))
+			if (!is(optarg, "lazy"))
 				status = sn_tool_usage(tool, "--fill %s: only lazy is known",
 				                       optarg);
 			break;
 		case OPT_MIRROR:
 			chosen.mirror = true;
 			chosen.mirror_auto = optarg;
-			if (optarg && strcmp(optarg, "auto"))
+			if (chosen.mirror_auto && !is(optarg, "auto"))
 				status = sn_tool_usage(tool, "--mirror=%s: only auto is known",
 				                       optarg);
 			break;

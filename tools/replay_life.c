@@ -212,7 +212,7 @@ static void note(struct sn_life *life, struct sn_life_panel *panel, unsigned fro
 		life->full = true;
 		return;
 	}
-	if (panel->count == panel->size) {
+	if (!panel->stretch || panel->count == panel->size) {
 		size_t size = panel->size ? 2 * panel->size : 1024;
 		struct sn_life_stretch *more = realloc(panel->stretch, size * sizeof(*more));
 

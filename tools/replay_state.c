@@ -36,8 +36,8 @@ struct header {
 };
 
 struct saved {
-	struct sn_trace_iommu iommu;
-	uint64_t line; /* of the first event that is not applied */
+	uint64_t ver, cap, ecap; /* of the trace */
+	uint64_t line;           /* of the first event that is not applied */
 	struct snest_vtd_registers registers;
 	uint64_t rtaddr_written;
 	uint64_t doorbell_first; /* covers in front of the latest tail write */
@@ -114,7 +114,9 @@ static void put_replay(struct writer *w, const struct sn_replay *r, uint64_t lin
 		w->failed = true;
 		return;
 	}
-	memcpy(&saved->iommu, sn_trace_iommu(r->trace), sizeof(saved->iommu));
+	saved->ver = sn_trace_iommu(r->trace)->vtd.ver;
+	saved->cap = sn_trace_iommu(r->trace)->vtd.cap;
+	saved->ecap = sn_trace_iommu(r->trace)->vtd.ecap;
 	saved->line = line;
 	saved->registers = r->registers;
 	saved->rtaddr_written = r->rtaddr_written;
@@ -188,6 +190,7 @@ static int get_page(struct reader *in)
 
 static int get_replay(struct reader *in)
 {
+	const struct sn_trace_iommu *iommu = sn_trace_iommu(in->r->trace);
 	struct sn_replay *r = in->r;
 
 	if (in->saved || in->bytes != sizeof(*in->saved))
@@ -196,8 +199,8 @@ static int get_replay(struct reader *in)
 	if (!in->saved)
 		return -ENOMEM;
 	memcpy(in->saved, in->data, in->bytes);
-	if (memcmp(&in->saved->iommu, sn_trace_iommu(r->trace), sizeof(in->saved->iommu)) ||
-	    in->saved->mirrors > SN_MIRRORS_MAX)
+	if (in->saved->ver != iommu->vtd.ver || in->saved->cap != iommu->vtd.cap ||
+	    in->saved->ecap != iommu->vtd.ecap || in->saved->mirrors > SN_MIRRORS_MAX)
 		return -ESTALE;
 	r->restored = in->saved->line;
 	r->registers = in->saved->registers;
@@ -332,7 +335,7 @@ int sn_replay_restore(struct sn_replay *r)
 
 	if (data)
 		ret = get_all(&in, data, bytes);
-	if (!ret) {
+	if (!ret && in.saved) {
 		r->history->doorbell = in.saved->doorbell_first < r->history->count
 		                               ? in.saved->doorbell_first
 		                               : r->history->count;

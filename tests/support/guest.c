@@ -99,17 +99,17 @@ static void model_add(struct guest *g, uint64_t first, uint64_t last, uint64_t h
 	while (i < g->regions && g->region[i].first < first)
 		i++;
 	memmove(&g->region[i + 1], &g->region[i], (g->regions - i) * sizeof(g->region[0]));
-	g->region[i] = (struct guest_region){ first, last, host, flags, NULL };
+	g->region[i] = (struct guest_region){first, last, host, flags, NULL};
 	g->regions++;
 }
 
 static struct snest_region as_region(uint64_t first, uint64_t last, uint64_t host, uint32_t flags)
 {
-	return (struct snest_region){ .size = sizeof(struct snest_region),
-		                      .first = first,
-		                      .last = last,
-		                      .host = host,
-		                      .flags = flags };
+	return (struct snest_region){.size = sizeof(struct snest_region),
+	                             .first = first,
+	                             .last = last,
+	                             .host = host,
+	                             .flags = flags};
 }
 
 void guest_memory_remove(struct guest *g, uint64_t first, uint64_t last)
@@ -297,7 +297,8 @@ static void table_init(struct guest *g, unsigned k, const struct test_config *co
 		assert_int_equal(snest_table_map(t->table, GUEST_TABLES_AT,
 		                                 GUEST_TABLES_AT + TABLE_BYTES - 1,
 		                                 last ? 0 : GUEST_TABLES_AT,
-		                                 SNEST_READ | SNEST_WRITE, ATTR | SNEST_ATTR_USER, 0),
+		                                 SNEST_READ | SNEST_WRITE, ATTR | SNEST_ATTR_USER,
+		                                 0),
 		                 0);
 }
 
@@ -317,9 +318,9 @@ static char *ram_map(void)
 
 void guest_init(struct guest *g, const struct guest_options *o)
 {
-	struct snest_vm_config config = { .size = sizeof(config),
-		                          .hooks = o->hooks,
-		                          .table_bytes_max = o->vm_table_bytes_max };
+	struct snest_vm_config config = {.size = sizeof(config),
+	                                 .hooks = o->hooks,
+	                                 .table_bytes_max = o->vm_table_bytes_max};
 	struct snest_region tables = as_region(0, TABLE_BYTES - 1, TABLES_HOST, 0);
 	unsigned stages = 0;
 
@@ -500,9 +501,8 @@ void guest_unmap(struct guest *g, unsigned k, uint64_t first, uint64_t last, boo
 	range_of(g, k, first, last, &from, &to);
 	for (size_t i = from; i <= to; i++)
 		whole &= !t->cell[i].vague;
-	assert_int_equal(snest_table_unmap(t->table, first, last, whole ? SNEST_TABLE_WHOLE : 0,
-	                                   NULL),
-	                 0);
+	assert_int_equal(
+		snest_table_unmap(t->table, first, last, whole ? SNEST_TABLE_WHOLE : 0, NULL), 0);
 	if (whole) {
 		while (from && t->cell[from].present && t->cell[from - 1].present &&
 		       t->cell[from - 1].id == t->cell[from].id)
@@ -528,8 +528,8 @@ static unsigned some_size(struct guest *g, const struct guest_window *w)
 
 static uint64_t some_output(struct guest *g, unsigned k, unsigned lg2)
 {
-	static const uint64_t place[] = { GUEST_DATA, GUEST_DATA, GUEST_DATA, GUEST_READONLY,
-		                          GUEST_HOLE };
+	static const uint64_t place[] = {GUEST_DATA, GUEST_DATA, GUEST_DATA, GUEST_READONLY,
+	                                 GUEST_HOLE};
 	uint64_t at = place[k + 1 < g->stages ? 0 : test_below(&g->random, 5)];
 
 	/* A few pages only, so that what was mapped comes back (and neighbours meet). */
@@ -543,7 +543,8 @@ static uint32_t some_rights(struct guest *g, const struct guest_table *t, uint32
 	do {
 		rights = test_below(&g->random, 3) ? SNEST_READ | SNEST_WRITE
 		                                   : 1 + (uint32_t)test_below(&g->random, 7);
-		if (t->stage.format == SNEST_FORMAT_ARM_S1 && (t->stage.flags & SNEST_STAGE_ARM_WXN))
+		if (t->stage.format == SNEST_FORMAT_ARM_S1 &&
+		    (t->stage.flags & SNEST_STAGE_ARM_WXN))
 			rights &= ~SNEST_EXEC;
 	} while (!rights || fact_refuses(&t->stage, rights, attr));
 	return rights;
@@ -561,7 +562,7 @@ struct guest_change guest_step(struct guest *g)
 	uint64_t pages = test_below(&g->random, room < STEP_PAGES ? room + 1 : STEP_PAGES);
 	uint64_t last = first + (pages << lg2) + ones(lg2), out = some_output(g, k, lg2);
 	struct guest_cell *cell = guest_cell(g, k, first);
-	struct guest_change change = { k, first, last };
+	struct guest_change change = {k, first, last};
 
 	switch (test_below(&g->random, 8)) {
 	case 0:

@@ -23,10 +23,10 @@
 #define GUEST_TABLES_LG2 26 /* bytes for tables, from GPA 0 */
 
 /* Where a guest's data lies: GPAs for the last stage, inputs of the next for the others. */
-#define GUEST_DATA 0x40000000ull      /* 1 GiB of memory */
-#define GUEST_READONLY 0x80000000ull  /* 512 MiB of read-only memory */
-#define GUEST_HOLE 0xa0000000ull      /* 512 MiB without memory */
-#define GUEST_HOST 0x4000000000ull    /* host address of GUEST_DATA */
+#define GUEST_DATA 0x40000000ull     /* 1 GiB of memory */
+#define GUEST_READONLY 0x80000000ull /* 512 MiB of read-only memory */
+#define GUEST_HOLE 0xa0000000ull     /* 512 MiB without memory */
+#define GUEST_HOST 0x4000000000ull   /* host address of GUEST_DATA */
 /* Earlier stages find their tables here, in the input of the stage behind them. */
 #define GUEST_TABLES_AT 0x10000000ull
 
@@ -90,7 +90,7 @@ struct guest_answer {
 	bool memory;  /* leads to host memory */
 	uint8_t rights;
 	uint8_t table_rights; /* without the memory map's say */
-	uint32_t id;   /* of the first stage's leaf */
+	uint32_t id;          /* of the first stage's leaf */
 	uint64_t gpa;
 	uint64_t host; /* if memory */
 };

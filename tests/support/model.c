@@ -250,6 +250,6 @@ static int check_run(void *opaque, const struct snest_run *run)
 
 void model_check_shadow(const struct model *m, struct snest_space *space)
 {
-	assert_int_equal(snest_space_enumerate(space, 0, UINT64_MAX, check_run, (void *)(uintptr_t)m),
-	                 0);
+	assert_int_equal(
+		snest_space_enumerate(space, 0, UINT64_MAX, check_run, (void *)(uintptr_t)m), 0);
 }

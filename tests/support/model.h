@@ -24,9 +24,9 @@ struct model_set {
 
 struct model {
 	const struct guest *guest;
-	size_t pages; /* cells of stage 0 */
+	size_t pages;             /* cells of stage 0 */
 	struct model_set *set[2]; /* by privilege */
-	const char *what; /* printed with a failure */
+	const char *what;         /* printed with a failure */
 };
 
 void model_init(struct model *model, const struct guest *guest, const char *what);

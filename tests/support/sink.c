@@ -57,7 +57,7 @@ static int do_map(struct sink *s, const struct snest_sink_op *op)
 		         op->first, op->last, s->map[at].first, s->map[at].last);
 	if (s->count >= (s->limit ? s->limit : SINK_MAPS_MAX))
 		return -ENOSPC;
-	insert(s, at, (struct sink_map){ op->first, op->last, op->host, op->rights });
+	insert(s, at, (struct sink_map){op->first, op->last, op->host, op->rights});
 	s->maps++;
 	return 0;
 }
@@ -125,7 +125,7 @@ static int refuse(struct sink *s, const struct snest_sink_op *op)
 	s->failures++;
 	s->fail_in = s->fail_every;
 	if (!op->map && s->refused_count < SINK_REFUSED_MAX)
-		s->refused[s->refused_count++] = (struct sink_map){ op->first, op->last, 0, 0 };
+		s->refused[s->refused_count++] = (struct sink_map){op->first, op->last, 0, 0};
 	return s->fail_with;
 }
 

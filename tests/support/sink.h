@@ -23,9 +23,9 @@ struct sink {
 	struct snest_sink sink;
 	unsigned head, count;
 	struct sink_map map[SINK_MAPS_MAX]; /* `count` of them from `head` on, ascending */
-	unsigned limit;    /* maps it takes; 0: SINK_MAPS_MAX */
-	uint64_t fail_in;  /* the n-th operation from now fails; 0: none */
-	uint64_t fail_every; /* and then every n-th; 0: only that one */
+	unsigned limit;                     /* maps it takes; 0: SINK_MAPS_MAX */
+	uint64_t fail_in;                   /* the n-th operation from now fails; 0: none */
+	uint64_t fail_every;                /* and then every n-th; 0: only that one */
 	int fail_with;
 	/* Since sink_reset. */
 	uint64_t calls, maps, unmaps, failures, told;
