@@ -39,16 +39,21 @@ static void *thread_main(void *arg)
 	sn_thread_offline();
 	for (;;) {
 		struct sn_reclaim_node *list;
+		bool stop;
 
 		pthread_mutex_lock(&reclaim->lock);
-		while (!reclaim->head && !reclaim->stop)
+		while (!reclaim->woken && !reclaim->stop)
 			pthread_cond_wait(&reclaim->wake, &reclaim->lock);
+		reclaim->woken = false;
 		list = reclaim->head;
 		reclaim->head = NULL;
 		reclaim->tail = &reclaim->head;
+		stop = reclaim->stop;
 		pthread_mutex_unlock(&reclaim->lock);
-		if (!list)
+		if (!list && stop)
 			break;
+		if (!list)
+			continue;
 
 		sn_rcu_synchronize();
 		__atomic_fetch_add(&reclaim->grace_periods, 1, __ATOMIC_RELAXED);
@@ -102,21 +107,48 @@ void sn_reclaim_fini(struct sn_reclaim *reclaim)
 	pthread_mutex_destroy(&reclaim->lock);
 }
 
-void sn_reclaim_defer(struct sn_reclaim *reclaim, struct sn_reclaim_node *node,
-                      void (*run)(struct sn_reclaim_node *node))
+/* Under the lock. A thread that has been told already will look by itself. */
+static void wake(struct sn_reclaim *reclaim)
 {
-	bool wake;
+	if (!reclaim->woken) {
+		reclaim->woken = true;
+		pthread_cond_signal(&reclaim->wake);
+	}
+}
 
+/* Under the lock. */
+static void append(struct sn_reclaim *reclaim, struct sn_reclaim_node *node,
+                   void (*run)(struct sn_reclaim_node *node))
+{
 	node->next = NULL;
 	node->run = run;
-	pthread_mutex_lock(&reclaim->lock);
-	/* With something in the queue already, the thread will look again by itself. */
-	wake = !reclaim->head;
 	*reclaim->tail = node;
 	reclaim->tail = &node->next;
 	reclaim->queued++;
-	if (wake)
-		pthread_cond_signal(&reclaim->wake);
+}
+
+void sn_reclaim_defer(struct sn_reclaim *reclaim, struct sn_reclaim_node *node,
+                      void (*run)(struct sn_reclaim_node *node))
+{
+	pthread_mutex_lock(&reclaim->lock);
+	append(reclaim, node, run);
+	wake(reclaim);
+	pthread_mutex_unlock(&reclaim->lock);
+}
+
+void sn_reclaim_defer_idly(struct sn_reclaim *reclaim, struct sn_reclaim_node *node,
+                           void (*run)(struct sn_reclaim_node *node))
+{
+	pthread_mutex_lock(&reclaim->lock);
+	append(reclaim, node, run);
+	pthread_mutex_unlock(&reclaim->lock);
+}
+
+void sn_reclaim_wake(struct sn_reclaim *reclaim)
+{
+	pthread_mutex_lock(&reclaim->lock);
+	if (reclaim->head)
+		wake(reclaim);
 	pthread_mutex_unlock(&reclaim->lock);
 }
 
@@ -126,6 +158,8 @@ void sn_reclaim_barrier(struct sn_reclaim *reclaim)
 	uint64_t ticket;
 
 	pthread_mutex_lock(&reclaim->lock);
+	if (reclaim->head)
+		wake(reclaim);
 	ticket = reclaim->queued;
 	reclaim->waiting++;
 	while (reclaim->done < ticket)

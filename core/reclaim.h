@@ -33,6 +33,7 @@ struct sn_reclaim {
 	pthread_cond_t wake;  /* for the thread: something is queued, or stop */
 	pthread_cond_t idle;  /* for sn_reclaim_barrier: `done` moved */
 	struct sn_reclaim_node *head, **tail;
+	bool woken; /* the thread has been told to take the queue */
 	bool stop;
 	uint64_t queued;        /* nodes ever queued */
 	uint64_t done;          /* nodes ever run */
@@ -52,6 +53,14 @@ void sn_reclaim_fini(struct sn_reclaim *reclaim);
 
 void sn_reclaim_defer(struct sn_reclaim *reclaim, struct sn_reclaim_node *node,
                       void (*run)(struct sn_reclaim_node *node));
+
+/*
+ * The same without waking the thread, which costs a system call: for memory that
+ * can wait until somebody else defers something, waits, or calls sn_reclaim_wake.
+ */
+void sn_reclaim_defer_idly(struct sn_reclaim *reclaim, struct sn_reclaim_node *node,
+                           void (*run)(struct sn_reclaim_node *node));
+void sn_reclaim_wake(struct sn_reclaim *reclaim);
 
 /*
  * Waits until everything queued before has run. Blocks; not inside a read

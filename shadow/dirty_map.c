@@ -6,12 +6,18 @@
 #define BUCKET_BYTES (SN_DIRTY_BUCKETS * sizeof(struct sn_dirty_block *))
 #define BLOCK_PAGES (SN_DIRTY_WORDS * 64u)
 
+static void spill_none(struct sn_dirty *dirty)
+{
+	dirty->spill_first = UINT64_MAX;
+	dirty->spill_last = 0;
+}
+
 void sn_dirty_init(struct sn_dirty *dirty, struct snest_vm *vm)
 {
 	pthread_mutex_init(&dirty->lock, NULL);
 	dirty->vm = vm;
 	dirty->bucket = NULL;
-	dirty->lost = false;
+	spill_none(dirty);
 }
 
 void sn_dirty_reset(struct sn_dirty *dirty)
@@ -27,7 +33,7 @@ void sn_dirty_reset(struct sn_dirty *dirty)
 	}
 	sn_vm_free(dirty->vm, dirty->bucket, BUCKET_BYTES);
 	dirty->bucket = NULL;
-	dirty->lost = false;
+	spill_none(dirty);
 	pthread_mutex_unlock(&dirty->lock);
 }
 
@@ -70,29 +76,52 @@ void sn_dirty_add(struct sn_dirty *dirty, uint64_t first, uint64_t last)
 	uint64_t page = first >> 12, page_last = last >> 12;
 
 	pthread_mutex_lock(&dirty->lock);
-	while (!dirty->lost) {
+	for (;; page++) {
 		struct sn_dirty_block *block = block_of(dirty, page / BLOCK_PAGES);
 		unsigned bit = page % BLOCK_PAGES;
 
 		if (!block) {
-			dirty->lost = true;
+			if (dirty->spill_first > page)
+				dirty->spill_first = page;
+			if (dirty->spill_last < page_last)
+				dirty->spill_last = page_last;
 			break;
 		}
 		block->word[bit / 64] |= 1ull << bit % 64;
-		if (page++ == page_last)
+		if (page == page_last)
 			break;
 	}
 	pthread_mutex_unlock(&dirty->lock);
 }
 
-/* One block's pages in page..page_last, relative to page_first. */
-static uint64_t collect_block(struct sn_dirty_block *block, uint64_t page, uint64_t page_last,
-                              uint64_t page_first, bool clear, uint64_t *bitmap)
-{
-	uint64_t base = block->number * BLOCK_PAGES, found = 0;
+/* What is asked for: pages page_first..page_last, bit 0 of bitmap for the first. */
+struct collect {
+	const struct sn_dirty *dirty;
+	uint64_t page_first, page_last;
+	bool clear;
+	uint64_t *bitmap;
+	uint64_t found;
+};
 
+static void collect_page(struct collect *c, uint64_t page)
+{
+	uint64_t to = page - c->page_first;
+
+	c->bitmap[to / 64] |= 1ull << to % 64;
+	c->found++;
+}
+
+/* One block's pages, but for those that count as spilt. */
+static void collect_block(struct collect *c, struct sn_dirty_block *block)
+{
+	uint64_t base = block->number * BLOCK_PAGES, page = base, page_last = base + BLOCK_PAGES - 1;
+
+	if (page < c->page_first)
+		page = c->page_first;
+	if (page_last > c->page_last)
+		page_last = c->page_last;
 	for (; page <= page_last; page++) {
-		uint64_t bit = page - base, to = page - page_first;
+		uint64_t bit = page - base;
 
 		if (!block->word[bit / 64]) {
 			page |= 63;
@@ -100,41 +129,47 @@ static uint64_t collect_block(struct sn_dirty_block *block, uint64_t page, uint6
 		}
 		if (!(block->word[bit / 64] >> bit % 64 & 1))
 			continue;
-		if (clear)
+		if (c->clear)
 			block->word[bit / 64] &= ~(1ull << bit % 64);
-		bitmap[to / 64] |= 1ull << to % 64;
-		found++;
+		if (page < c->dirty->spill_first || page > c->dirty->spill_last)
+			collect_page(c, page);
 	}
-	return found;
+}
+
+/* The interval; taking a part out of its middle leaves it as it is. */
+static void collect_spill(struct collect *c, struct sn_dirty *dirty)
+{
+	uint64_t first = dirty->spill_first, last = dirty->spill_last;
+
+	if (first < c->page_first)
+		first = c->page_first;
+	if (last > c->page_last)
+		last = c->page_last;
+	if (first > last)
+		return;
+	for (uint64_t page = first; page <= last; page++)
+		collect_page(c, page);
+	if (!c->clear)
+		return;
+	if (first == dirty->spill_first && last == dirty->spill_last)
+		spill_none(dirty);
+	else if (first == dirty->spill_first)
+		dirty->spill_first = last + 1;
+	else if (last == dirty->spill_last)
+		dirty->spill_last = first - 1;
 }
 
 uint64_t sn_dirty_collect(struct sn_dirty *dirty, uint64_t first, uint64_t last, bool clear,
                           uint64_t *bitmap)
 {
-	uint64_t page_first = first >> 12, page_last = last >> 12, found = 0;
+	struct collect c = {dirty, first >> 12, last >> 12, clear, bitmap, 0};
 
 	pthread_mutex_lock(&dirty->lock);
-	if (dirty->lost) {
-		/* Known no better: all of it. A later clear of the whole space starts anew. */
-		for (uint64_t i = 0; i <= page_last - page_first; i++)
-			bitmap[i / 64] |= 1ull << i % 64;
-		found = page_last - page_first + 1;
-	} else {
-		for (unsigned i = 0; dirty->bucket && i < SN_DIRTY_BUCKETS; i++) {
-			for (struct sn_dirty_block *b = dirty->bucket[i]; b; b = b->next) {
-				uint64_t from = b->number * BLOCK_PAGES;
-				uint64_t to = from + BLOCK_PAGES - 1;
-
-				if (from < page_first)
-					from = page_first;
-				if (to > page_last)
-					to = page_last;
-				if (from <= to)
-					found += collect_block(b, from, to, page_first, clear,
-					                       bitmap);
-			}
-		}
+	for (unsigned i = 0; dirty->bucket && i < SN_DIRTY_BUCKETS; i++) {
+		for (struct sn_dirty_block *b = dirty->bucket[i]; b; b = b->next)
+			collect_block(&c, b);
 	}
+	collect_spill(&c, dirty);
 	pthread_mutex_unlock(&dirty->lock);
-	return found;
+	return c.found;
 }

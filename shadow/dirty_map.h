@@ -3,8 +3,9 @@
  * A sparse set of 4 KiB pages of a 64-bit address space.
  *
  * Bits live in blocks of 64 MiB of addresses, hashed; only blocks that were
- * written exist. A block that cannot be had loses nothing: the set then counts
- * as "all", until it is cleared. Any thread; one mutex, a leaf.
+ * written exist. Where a block cannot be had, pages are kept as one interval
+ * that spans all of them: the set is then larger than it should be, never
+ * smaller. Any thread; one mutex, a leaf.
  */
 #ifndef SN_SHADOW_DIRTY_MAP_H
 #define SN_SHADOW_DIRTY_MAP_H
@@ -29,7 +30,8 @@ struct sn_dirty {
 	pthread_mutex_t lock; /* guards the fields below */
 	struct snest_vm *vm;
 	struct sn_dirty_block **bucket; /* NULL until the first page */
-	bool lost;                      /* out of memory: everything counts as written */
+	/* Pages (addresses >> 12) that had no block; none if first is beyond last. */
+	uint64_t spill_first, spill_last;
 };
 
 void sn_dirty_init(struct sn_dirty *dirty, struct snest_vm *vm);

@@ -39,7 +39,8 @@ static struct snest_space *find(struct sn_shadow *shadow, const struct snest_spa
 {
 	struct snest_space *space = shadow->tag[sn_tag_bucket(config->tag.domain)];
 
-	while (space && !same_identity(space, config))
+	/* One without references is on its way out. */
+	while (space && !(space->references && same_identity(space, config)))
 		space = space->next_in_tag;
 	return space;
 }
@@ -164,6 +165,9 @@ static void space_freed(struct sn_reclaim_node *node)
 	struct snest_vm *vm = space->vm;
 	bool busy;
 
+	/* Nobody reads any more; what readers filled on their way out goes too. */
+	sn_tree_detach(&space->tree[0], &space->graveyard);
+	sn_tree_detach(&space->tree[1], &space->graveyard);
 	/* The tables go first, in bounded steps on this same thread. */
 	pthread_mutex_lock(&space->graveyard.lock);
 	busy = space->graveyard.queued;
@@ -189,11 +193,10 @@ void snest_space_put(struct snest_space *space)
 	shadow = space->vm->shadow;
 	pthread_mutex_lock(&shadow->lock);
 	last = --space->references == 0;
-	if (last)
-		unlink_space(shadow, space);
 	pthread_mutex_unlock(&shadow->lock);
 	if (!last)
 		return;
+	/* Changes of memory still reach it until nothing of it is left, in the sink above all. */
 	if (space->mirror || space->observer)
 		snest_space_unmirror(space);
 	pthread_mutex_lock(&space->lock);
@@ -201,6 +204,9 @@ void snest_space_put(struct snest_space *space)
 	sn_tree_detach(&space->tree[0], &space->graveyard);
 	sn_tree_detach(&space->tree[1], &space->graveyard);
 	pthread_mutex_unlock(&space->lock);
+	pthread_mutex_lock(&shadow->lock);
+	unlink_space(shadow, space);
+	pthread_mutex_unlock(&shadow->lock);
 	sn_shadow_retire(shadow, space);
 	sn_reclaim_defer(&space->vm->reclaim, &space->node, space_freed);
 }

@@ -181,6 +181,22 @@ static uint64_t F(differ)(const struct step *x, unsigned grant, const uint64_t *
 	return different | (far >= x->hot_size);
 }
 
+/* Is a 2 MiB leaf of the shadow what a whole table of the guest says? */
+static bool F(contiguous)(const struct step *x, unsigned grant, const uint64_t *guest,
+			  uint64_t leaf)
+{
+	uint64_t shadow[64];
+
+	leaf &= ~SN_SH_PS;
+	for (unsigned i = 0; i < SN_SH_SLOTS; i += 64) {
+		for (unsigned k = 0; k < 64; k++)
+			shadow[k] = leaf + (i + k) * 4096ull;
+		if (F(differ)(x, grant, guest + i, shadow, 64))
+			return false;
+	}
+	return true;
+}
+
 /* What F(expect) needs to know of a memory map. */
 static inline void F(look_at)(struct step *x, const struct sn_memory_map *map)
 {
@@ -378,12 +394,13 @@ static void F(pages)(struct step *x, unsigned grant, const uint64_t *guest, uint
  */
 static inline void F(prefetch)(const struct step *x, uint64_t guest, uint64_t shadow)
 {
-	const char *a = (const char *)(x->map->hot.mapping + (guest & x->pt->out_mask));
-	const char *b = (const char *)sn_sh_table(shadow);
+	/* Numbers, because neither need be the address of anything. */
+	uintptr_t a = (uintptr_t)(x->map->hot.mapping + (guest & x->pt->out_mask));
+	uintptr_t b = (uintptr_t)(shadow & SN_SH_ADDR);
 
 	for (unsigned line = 0; line < 8; line++) {
-		__builtin_prefetch(a + line * 64);
-		__builtin_prefetch(b + line * 64);
+		__builtin_prefetch((const void *)(a + line * 64));
+		__builtin_prefetch((const void *)(b + line * 64));
 	}
 }
 
@@ -425,6 +442,11 @@ static void F(tables)(struct step *x, unsigned level, unsigned grant, const uint
 		if (level == 1 && lower && sn_sh_is_table(mine, shift) && to - from == sn_mask(21) &&
 		    x->s->budget >= SN_SH_SLOTS &&
 		    !F(differ)(x, grant & e.grant, lower, sn_sh_table(mine), SN_SH_SLOTS)) {
+			x->s->budget -= SN_SH_SLOTS;
+			continue;
+		}
+		if (level == 1 && lower && (mine & SN_SH_PS) && x->s->budget >= SN_SH_SLOTS &&
+		    F(contiguous)(x, grant & e.grant, lower, mine)) {
 			x->s->budget -= SN_SH_SLOTS;
 			continue;
 		}

@@ -91,7 +91,11 @@ static void graveyard_run(struct sn_reclaim_node *node)
 	pthread_mutex_unlock(&g->lock);
 }
 
-/* Gives an unlinked table, with everything below it (`tables` in all), to the reclaim thread. */
+/*
+ * Gives an unlinked table, with everything below it (`tables` in all), to the
+ * reclaim thread. That is not woken: an invalidation is usually followed by a
+ * wait, which wakes it, and otherwise the next table that is made does.
+ */
 static void bury(struct sn_graveyard *g, uint64_t *table, uint64_t tables)
 {
 	struct sn_page *page = sn_pool_page(table);
@@ -105,7 +109,8 @@ static void bury(struct sn_graveyard *g, uint64_t *table, uint64_t tables)
 		g->dying = g->fresh;
 		g->fresh = NULL;
 		g->queued = true;
-		sn_reclaim_defer(&g->vm->reclaim, &g->node, graveyard_run);
+		g->idle = true;
+		sn_reclaim_defer_idly(&g->vm->reclaim, &g->node, graveyard_run);
 	}
 	pthread_mutex_unlock(&g->lock);
 }
@@ -117,6 +122,10 @@ static uint64_t *table_alloc(struct sn_tree *tree, struct sn_graveyard *g, unsig
 {
 	uint64_t *table;
 
+	if (g->idle) {
+		g->idle = false;
+		sn_reclaim_wake(&g->vm->reclaim);
+	}
 	if (g->linked >= g->linked_max) {
 		*error = -ENOSPC;
 		return NULL;

@@ -37,6 +37,7 @@ struct sn_graveyard {
 	struct sn_page *fresh; /* unlinked since the running grace period was asked for */
 	struct sn_page *dying; /* waiting for it; the reclaim thread's own after it */
 	bool queued;           /* node is with the reclaim thread */
+	bool idle;             /* which nobody has woken for it; under the space's lock */
 	pthread_mutex_t lock;  /* guards fresh, dying's hand-over, queued; a leaf above reclaim */
 	/* The space's account of tables: in its trees, unlinked and not yet free, and the budget. */
 	uint64_t linked;

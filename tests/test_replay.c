@@ -226,6 +226,17 @@ static void a_fault_that_is_none_is_wrong(void **state)
 	says(f, "expected  fault 0x5");
 }
 
+/* A descriptor of a reserved type stops the queue: the guest's commands are not executed. */
+static void a_queue_that_stopped_is_wrong(void **state)
+{
+	struct fixture *f = *state;
+
+	edit(f, LAZY, "/^W 11e64c0 /s/e2/ef/", "t");
+	replay(f, "@/t");
+	ends(f, 1);
+	says(f, "commands that the front end did not");
+}
+
 /*
  * One present entry of a live table changes without a word from the guest, in
  * the last third of its life; nobody uses the address.
@@ -583,6 +594,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(other_rights_are_wrong, setup, teardown),
 		cmocka_unit_test_setup_teardown(another_size_is_wrong, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_fault_that_is_none_is_wrong, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_queue_that_stopped_is_wrong, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_mirror_misses_what_is_never_announced, setup,
 	                                        teardown),
 		cmocka_unit_test_setup_teardown(silent_guests_have_no_mirror, setup, teardown),

@@ -773,6 +773,30 @@ static void test_resolve(void **state)
 	end(f);
 }
 
+/* The last reference goes while a reader is in the space, and the reader fills. */
+static void test_fills_of_a_space_on_its_way_out(void **state)
+{
+	struct fixture *f = begin("vtd-ss 3 levels", 0);
+	struct snest_vm_stats stats = {.size = sizeof(stats)};
+	struct snest_translation t;
+	struct snest_space *space;
+
+	(void)state;
+	guest_map(&f->guest, 0, 0x1000, 0x1fff, GUEST_DATA, RW, 0, 12, false);
+	snest_space_put(f->space);
+	snest_read_begin();
+	space = snest_device_space(f->device, SNEST_NO_PASID);
+	assert_int_equal(snest_device_bind(f->device, SNEST_NO_PASID, NULL), 0);
+	assert_int_equal(snest_space_translate(space, 0x1000, SNEST_READ, &t, NULL), 0);
+	snest_read_end();
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(snest_drain(f->guest.vm, 0), 0);
+	assert_int_equal(snest_vm_stats(f->guest.vm, &stats), 0);
+	assert_int_equal(stats.table_bytes, 0);
+	f->space = NULL;
+	end(f);
+}
+
 static void test_spaces_of_another_vm_are_refused(void **state)
 {
 	struct fixture *f = begin("vtd-ss 3 levels", 0), *g = begin("vtd-ss 3 levels", 0);
@@ -812,6 +836,7 @@ int main(void)
 		cmocka_unit_test(test_pasids),
 		cmocka_unit_test(test_pasids_cost_memory_when_used),
 		cmocka_unit_test(test_resolve),
+		cmocka_unit_test(test_fills_of_a_space_on_its_way_out),
 		cmocka_unit_test(test_spaces_of_another_vm_are_refused),
 	};
 

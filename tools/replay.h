@@ -88,6 +88,7 @@ struct sn_replay_counts {
 	uint64_t events[SN_TRACE_ANSWER + 1];
 	uint64_t checked, cached, agreed, stale, wrong;
 	uint64_t lookup_ns;
+	uint64_t commands_wrong; /* the VMM consumed them, and the front end did not */
 	uint64_t table_bytes_max;
 	/* mirrors: comparisons, those of everything, pieces compared, and what sinks were told */
 	uint64_t mirror_checks, mirror_full, mirror_pieces, mirror_wrong;

@@ -62,6 +62,7 @@ static void counts(struct sn_json *json, const struct sn_replay_counts *c)
 	answers(json, c);
 	mirrors(json, c);
 	readers(json, c);
+	sn_json_number(json, "commands_wrong", c->commands_wrong);
 	sn_json_number(json, "shadow_bytes_max", c->table_bytes_max);
 	sn_json_number(json, "wrong", sn_replay_wrong(c));
 }

@@ -163,6 +163,10 @@ void sn_replay_report(const struct sn_replay *r)
 		print_mirrors(r);
 	if (r->options->threads)
 		print_readers(r);
+	if (c->commands_wrong)
+		printf("  %sthe VMM consumed %" PRIu64 " commands that the front end did not%s\n",
+		       sn_tool_colour(r->tool, SN_COLOUR_BAD), c->commands_wrong,
+		       sn_tool_colour(r->tool, SN_COLOUR_NONE));
 	for (uint64_t i = 0; i < c->wrong && i < SN_WRONG_MAX; i++)
 		print_wrong(r, &r->wrong[i]);
 	for (uint64_t i = 0; i < c->mirror_wrong && i < SN_WRONG_MAX; i++)

@@ -20,7 +20,7 @@
 
 uint64_t sn_replay_wrong(const struct sn_replay_counts *c)
 {
-	return c->wrong + c->mirror_wrong + c->reader_wrong;
+	return c->wrong + c->commands_wrong + c->mirror_wrong + c->reader_wrong;
 }
 
 /* ---- The machine ------------------------------------------------------------ */
@@ -290,6 +290,10 @@ static int finish(struct sn_replay *r, int ret)
 	r->vtd_stats.size = sizeof(r->vtd_stats);
 	snest_vm_stats(r->vm, &r->vm_stats);
 	snest_vtd_stats(r->vtd, &r->vtd_stats);
+	/* A trace may be cut off between a tail write and its commands, so more is no fault. */
+	if (!r->restored && r->vtd_stats.descriptors < r->counts.events[SN_TRACE_COMMAND])
+		r->counts.commands_wrong =
+			r->counts.events[SN_TRACE_COMMAND] - r->vtd_stats.descriptors;
 	return ret;
 }
 
