@@ -74,6 +74,7 @@ public:
 			/* The member's flags say these already. */
 			run.run_name.time_type.clear();
 			run.run_name.threads.clear();
+			run.run_name.iterations.clear();
 			failed += run.error_occurred;
 			if (run.error_occurred)
 				std::fprintf(stderr, "%s: %s\n", run.benchmark_name().c_str(),
@@ -211,6 +212,8 @@ static void RunGroup(const gb_options &options, const gb_group &group, Collector
 				member->run(&run, context, member->arg);
 			});
 
+		if (member->iterations)
+			bench->Iterations((int)member->iterations);
 		if (member->threads > 1)
 			bench->Threads((int)member->threads);
 		if (member->flags & GB_REAL_TIME)

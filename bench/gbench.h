@@ -36,8 +36,9 @@ enum gb_role {
 struct gb_member {
 	const char *name;
 	enum gb_role role;
-	uint32_t flags;   /* GB_* */
-	uint32_t threads; /* 0: 1 */
+	uint32_t flags;      /* GB_* */
+	uint32_t threads;    /* 0: 1 */
+	uint32_t iterations; /* operations of a repetition; 0: as many as the time allows */
 	void (*run)(struct gb_run *run, void *group, uint64_t arg);
 	uint64_t arg;
 };
@@ -59,7 +60,7 @@ struct gb_options {
 	const char *json;        /* file for Google Benchmark's format, or NULL */
 	const char *const *only; /* prefixes of names; all if there are none */
 	unsigned only_count;
-	const char *flavour;     /* what the context of the results says */
+	const char *flavour; /* what the context of the results says */
 };
 
 struct gb_suite *gb_create(const struct gb_options *options);

@@ -74,7 +74,8 @@ uint64_t chase(const uint64_t *next, uint64_t at, uint64_t n)
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), optimize("O3")))
 #endif
-uint64_t read_two(const uint64_t *a, const uint64_t *b, size_t n)
+uint64_t
+read_two(const uint64_t *a, const uint64_t *b, size_t n)
 {
 	uint64_t different = 0;
 
@@ -88,7 +89,7 @@ int stores_map(uint64_t *entry, uint64_t first, uint64_t last, uint64_t addr, ui
 {
 	uint64_t *at = &entry[first >> 12 & 511], value = addr | rights | (attr & flags);
 
-	for (uint64_t left = (last - first) >> 12; ; left--) {
+	for (uint64_t left = (last - first) >> 12;; left--) {
 		__atomic_store_n(at++, value, __ATOMIC_RELEASE);
 		value += PAGE;
 		if (!left)
@@ -102,7 +103,7 @@ int stores_unmap(uint64_t *entry, uint64_t first, uint64_t last, uint32_t flags,
 
 	(void)flags;
 	(void)bytes;
-	for (uint64_t left = (last - first) >> 12; ; left--) {
+	for (uint64_t left = (last - first) >> 12;; left--) {
 		__atomic_store_n(at++, 0, __ATOMIC_RELEASE);
 		if (!left)
 			return 0;

@@ -18,7 +18,12 @@
 #define HOT 512u /* leaves that nine of ten accesses go to */
 #define PEER_LIST_LEAVES 65536u
 
-enum pattern { RANDOM, SEQUENTIAL, HOT_SET, DEPENDENT };
+enum pattern {
+	RANDOM,
+	SEQUENTIAL,
+	HOT_SET,
+	DEPENDENT
+};
 
 enum {
 	ARG_LEAVES,
@@ -183,11 +188,11 @@ static inline __attribute__((always_inline)) void drive(struct gb_run *run, stru
 	}
 }
 
-#define MEMBER(name, block)                                                     \
-	static void run_##name(struct gb_run *run, void *group, uint64_t arg)   \
-	{                                                                       \
-		(void)arg;                                                      \
-		drive(run, group, look_##name, block);                          \
+#define MEMBER(name, block)                                                   \
+	static void run_##name(struct gb_run *run, void *group, uint64_t arg) \
+	{                                                                     \
+		(void)arg;                                                    \
+		drive(run, group, look_##name, block);                        \
 	}
 
 MEMBER(flat, BLOCK)
@@ -444,10 +449,8 @@ static const struct gb_member dependent_members[] = {
 };
 
 static const struct gb_member batch_members[] = {
-	{"flat", GB_LIMIT, .run = run_flat},
-	{"flat batch", GB_LIMIT, .run = run_flat_batch},
-	{"batch", .run = run_batch},
-	{"flat scatter", GB_LIMIT, .run = run_flat_scatter},
+	{"flat", GB_LIMIT, .run = run_flat}, {"flat batch", GB_LIMIT, .run = run_flat_batch},
+	{"batch", .run = run_batch},         {"flat scatter", GB_LIMIT, .run = run_flat_scatter},
 	{"scatter", .run = run_scatter},
 };
 

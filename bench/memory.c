@@ -10,7 +10,11 @@
 #include "bench/families.h"
 #include "bench/limits.h"
 
-enum shape { DENSE, SPARSE, CONTIGUOUS };
+enum shape {
+	DENSE,
+	SPARSE,
+	CONTIGUOUS
+};
 
 struct memory {
 	struct guest *guest;

@@ -18,7 +18,12 @@
 
 #include "bench/setup.h"
 
-enum peer_kind { PEER_HASH, PEER_TREE, PEER_MAP, PEER_LIST };
+enum peer_kind {
+	PEER_HASH,
+	PEER_TREE,
+	PEER_MAP,
+	PEER_LIST
+};
 
 #define PEER_HASH_MAX 1024
 

@@ -18,10 +18,20 @@
 #define LEAVES (64 * KIB)
 #define HOT_LEAVES KIB
 
-enum { SPACE_MIRRORED, SPACE_PLAIN, SPACES };
+enum {
+	SPACE_MIRRORED,
+	SPACE_PLAIN,
+	SPACES
+};
 
 /* What the thread beside the readers does. */
-enum invalidator { NONE, UNCHANGED, REMAP, DROP, PEER };
+enum invalidator {
+	NONE,
+	UNCHANGED,
+	REMAP,
+	DROP,
+	PEER
+};
 
 struct threads {
 	struct guest *guest[SPACES];
@@ -245,15 +255,16 @@ static void teardown(void *group)
 	free(t);
 }
 
-#define READERS(n)                                                                        \
-	{"flat x" #n, GB_LIMIT, .threads = n, .run = run_flat},                           \
-	{"snest x" #n, .threads = n, .run = run_snest},                                   \
-	{"hash x" #n, GB_PEER, GB_REAL_TIME, n, run_peer, PEER_HASH | PEER_HOT},          \
-	{"map x" #n, GB_PEER, GB_REAL_TIME, n, run_peer, PEER_MAP}
+#define READERS(n)                                                                          \
+	{"flat x" #n, GB_LIMIT, .threads = n, .run = run_flat},                             \
+		{"snest x" #n, .threads = n, .run = run_snest},                             \
+		{"hash x" #n, GB_PEER, GB_REAL_TIME, n, 0, run_peer, PEER_HASH | PEER_HOT}, \
+	{                                                                                   \
+		"map x" #n, GB_PEER, GB_REAL_TIME, n, 0, run_peer, PEER_MAP                 \
+	}
 
 static const struct gb_member reader_members[] = {
-	READERS(1), READERS(2), READERS(4), READERS(8), READERS(16),
-	READERS(32), READERS(64),
+	READERS(1), READERS(2), READERS(4), READERS(8), READERS(16), READERS(32), READERS(64),
 };
 
 static const struct gb_member invalidated_members[] = {
@@ -261,10 +272,10 @@ static const struct gb_member invalidated_members[] = {
 	{"snest unchanged", .flags = GB_REAL_TIME, .run = run_snest, .arg = UNCHANGED},
 	{"snest remap", .flags = GB_REAL_TIME, .run = run_snest, .arg = REMAP},
 	{"snest drop", .flags = GB_REAL_TIME, .run = run_snest, .arg = DROP},
-	{"hash idle", GB_PEER, GB_REAL_TIME, 1, run_peer, PEER_HASH},
-	{"hash", GB_PEER, GB_REAL_TIME, 1, run_peer, PEER_HASH | PEER_DISTURBED},
-	{"map idle", GB_PEER, GB_REAL_TIME, 1, run_peer, PEER_MAP},
-	{"map", GB_PEER, GB_REAL_TIME, 1, run_peer, PEER_MAP | PEER_DISTURBED},
+	{"hash idle", GB_PEER, GB_REAL_TIME, 1, 0, run_peer, PEER_HASH},
+	{"hash", GB_PEER, GB_REAL_TIME, 1, 0, run_peer, PEER_HASH | PEER_DISTURBED},
+	{"map idle", GB_PEER, GB_REAL_TIME, 1, 0, run_peer, PEER_MAP},
+	{"map", GB_PEER, GB_REAL_TIME, 1, 0, run_peer, PEER_MAP | PEER_DISTURBED},
 };
 
 void threads_add(struct gb_suite *suite)

@@ -19,7 +19,14 @@
 #define DOMAIN 7u
 #define RING 256u
 
-enum { R_GCMD = 0x18, R_GSTS = 0x1c, R_RTADDR = 0x20, R_IQH = 0x80, R_IQT = 0x88, R_IQA = 0x90 };
+enum {
+	R_GCMD = 0x18,
+	R_GSTS = 0x1c,
+	R_RTADDR = 0x20,
+	R_IQH = 0x80,
+	R_IQT = 0x88,
+	R_IQA = 0x90
+};
 #define GCMD_TE (1u << 31)
 #define GCMD_SRTP (1u << 30)
 #define GCMD_QIE (1u << 26)
@@ -159,7 +166,8 @@ static void *reader(void *opaque)
 	while (!__atomic_load_n(&v->stop, __ATOMIC_RELAXED)) {
 		for (unsigned i = 0; i < 64; i++) {
 			snest_read_begin();
-			snest_translate(v->device, random_below(&seed, v->guest->shape.leaves) * PAGE,
+			snest_translate(v->device,
+			                random_below(&seed, v->guest->shape.leaves) * PAGE,
 			                SNEST_READ, &t, NULL);
 			snest_read_end();
 		}

@@ -14,7 +14,12 @@
 
 #define BLOCK 256u
 
-enum { ARG_FORMAT, ARG_STAGES, ARG_LARGE, ARG_LEAVES };
+enum {
+	ARG_FORMAT,
+	ARG_STAGES,
+	ARG_LARGE,
+	ARG_LEAVES
+};
 
 struct walk {
 	struct guest *guest;
@@ -51,7 +56,8 @@ static void run_collapse(struct gb_run *run, void *group, uint64_t arg)
 		for (unsigned i = 0; i < BLOCK; i++) {
 			sn_read_begin();
 			sn_env_init(&env, w->guest->vm, w->prepared.pt, w->prepared.count);
-			bad |= sn_collapse(&env, 0, GIB + (i & 7) * PAGE, SNEST_READ, &target, NULL);
+			bad |= sn_collapse(&env, 0, GIB + (i & 7) * PAGE, SNEST_READ, &target,
+			                   NULL);
 			sn_read_end();
 		}
 	}
@@ -120,8 +126,8 @@ static void *setup(const uint64_t *arg)
 	/* The last stage first: those behind it map all of RAM to itself. */
 	for (unsigned k = w->stages; k-- > 0;) {
 		bool first = k == 0;
-		struct snest_stage stage = guest_stage(first ? (unsigned)arg[ARG_FORMAT]
-		                                             : SNEST_FORMAT_VTD_SS);
+		struct snest_stage stage =
+			guest_stage(first ? (unsigned)arg[ARG_FORMAT] : SNEST_FORMAT_VTD_SS);
 		uint32_t page = arg[ARG_LARGE] ? 0 : SNEST_TABLE_PAGE(12);
 
 		must(snest_table_create(w->guest->vm, &stage, &w->guest->memory, &w->table[k]),

@@ -61,7 +61,7 @@ struct sn_memory_map {
 	struct sn_accessors *retired; /* go with this map */
 	snest_done_fn done;           /* NULL, or called when readers and pins have left */
 	void *done_opaque;
-	struct snest_drain pins;      /* waits for the pins */
+	struct snest_drain pins;   /* waits for the pins */
 	size_t capacity;           /* of region[] */
 	struct sn_region region[]; /* ascending, disjoint */
 };

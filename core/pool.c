@@ -250,7 +250,7 @@ struct sn_page *sn_pool_alloc_chain(struct sn_pool *pool, unsigned lg2, uint64_t
 	pthread_mutex_lock(&pool->lock);
 	used = __atomic_load_n(&pool->bytes_used, __ATOMIC_RELAXED);
 	if (pool->bytes_max && (count > UINT64_MAX >> lg2 || used > pool->bytes_max ||
-				pool->bytes_max - used < size)) {
+	                        pool->bytes_max - used < size)) {
 		ret = -ENOSPC;
 	} else {
 		/* Without a budget an absurd count ends where memory does. */

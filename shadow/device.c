@@ -182,7 +182,7 @@ void snest_device_unbind_all(struct snest_device *device, bool all)
 
 int snest_device_stats(struct snest_device *device, struct snest_device_stats *stats)
 {
-	struct snest_device_stats now = { .size = 0 };
+	struct snest_device_stats now = {.size = 0};
 
 	pthread_mutex_lock(&device->lock);
 	now.binds = device->stats.binds;

@@ -28,7 +28,7 @@ struct sn_pasid_dir {
 };
 
 struct snest_device {
-	struct snest_space *space; /* RCU: requests without PASID */
+	struct snest_space *space;   /* RCU: requests without PASID */
 	struct sn_pasid_dir *pasids; /* RCU */
 	struct snest_vm *vm;
 	snest_resolve_fn resolve;
@@ -36,7 +36,8 @@ struct snest_device {
 	uint32_t rid;
 	pthread_mutex_t lock; /* guards the bindings */
 	uint32_t bound;       /* PASIDs that are bound */
-	struct snest_device_stats stats; /* misses, faults, unbound, pins: atomic; others: under lock */
+	struct snest_device_stats
+		stats;             /* misses, faults, unbound, pins: atomic; others: under lock */
 	struct snest_device *next; /* RCU: chain of its bucket */
 	struct sn_reclaim_node node;
 };

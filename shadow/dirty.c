@@ -107,8 +107,8 @@ int snest_space_dirty(struct snest_space *space, uint64_t first, uint64_t last, 
 }
 
 /* Withholds write rights to the host memory behind first..last (GPAs), in all spaces. */
-static void withhold_gpas(struct sn_shadow *shadow, const struct sn_memory_map *map,
-                          uint64_t first, uint64_t last)
+static void withhold_gpas(struct sn_shadow *shadow, const struct sn_memory_map *map, uint64_t first,
+                          uint64_t last)
 {
 	for (size_t i = 0; i < map->count; i++) {
 		const struct sn_region *region = &map->region[i];

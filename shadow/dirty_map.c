@@ -114,7 +114,8 @@ static void collect_page(struct collect *c, uint64_t page)
 /* One block's pages, but for those that count as spilt. */
 static void collect_block(struct collect *c, struct sn_dirty_block *block)
 {
-	uint64_t base = block->number * BLOCK_PAGES, page = base, page_last = base + BLOCK_PAGES - 1;
+	uint64_t base = block->number * BLOCK_PAGES, page = base,
+		 page_last = base + BLOCK_PAGES - 1;
 
 	if (page < c->page_first)
 		page = c->page_first;

@@ -188,7 +188,7 @@ static bool late(struct sn_shadow *shadow, const struct sn_drain_link *drain, bo
 
 int snest_drain(struct snest_vm *vm, uint64_t timeout_ns)
 {
-	struct waiter w = { .done = false };
+	struct waiter w = {.done = false};
 	struct sn_shadow *shadow = sn_shadow(vm);
 	pthread_condattr_t attr;
 	struct snest_drain node;
@@ -274,13 +274,12 @@ int snest_pin(struct snest_device *device, uint32_t pasid, uint64_t iova, uint64
 	if (!ret && !sn_space_ref(space)) {
 		/* Its last device let go of it a moment ago. */
 		if (fault)
-			*fault = (struct snest_fault){ .reason = SNEST_FAULT_BLOCKED,
-			                               .iova = iova };
+			*fault = (struct snest_fault){.reason = SNEST_FAULT_BLOCKED, .iova = iova};
 		ret = -EACCES;
 	}
 	if (ret) {
 		sn_read_end();
-		pin->translation = (struct snest_translation){ .outcome = SNEST_WALK_FAULT };
+		pin->translation = (struct snest_translation){.outcome = SNEST_WALK_FAULT};
 		return ret;
 	}
 	leaf = fill.lg2 > 63 ? UINT64_MAX : sn_mask(fill.lg2) - (iova & sn_mask(fill.lg2)) + 1;

@@ -41,19 +41,19 @@ static int leaf(void *opaque, uint64_t iova, unsigned shift, uint64_t entry)
 			return ret;
 	}
 	r->open = true;
-	r->run = (struct snest_run){ .first = iova,
-	                             .last = last,
-	                             .addr = host,
-	                             .outcome = SNEST_WALK_HOST,
-	                             .rights = rights,
-	                             .lg2 = (uint8_t)shift };
+	r->run = (struct snest_run){.first = iova,
+	                            .last = last,
+	                            .addr = host,
+	                            .outcome = SNEST_WALK_HOST,
+	                            .rights = rights,
+	                            .lg2 = (uint8_t)shift};
 	return 0;
 }
 
 int snest_space_enumerate(struct snest_space *space, uint64_t first, uint64_t last,
                           snest_run_fn visit, void *opaque)
 {
-	struct runs r = { .first = first, .last = last, .visit = visit, .opaque = opaque };
+	struct runs r = {.first = first, .last = last, .visit = visit, .opaque = opaque};
 	int ret;
 
 	if (first > last)

@@ -76,7 +76,8 @@ static void fill_publish(struct snest_space *space, uint64_t iova, uint32_t acce
 	 * memory.seq: the changer makes it odd before it publishes the new map,
 	 * and comes through this lock afterwards (core/memory.h).
 	 */
-	if (remember && !space->mirror && !sn_graveyard_is_full(&space->graveyard) && !(memory_seq & 1) &&
+	if (remember && !space->mirror && !sn_graveyard_is_full(&space->graveyard) &&
+	    !(memory_seq & 1) &&
 	    __atomic_load_n(&space->vm->memory.seq, __ATOMIC_ACQUIRE) == memory_seq &&
 	    !sn_space_overtaken(space, seq, first, last)) {
 		ret = publish(space, tree, iova, t->host, lg2, rights, guest_lg2);

@@ -174,9 +174,11 @@ static inline __attribute__((always_inline)) int translate(struct snest_device *
 }
 
 /* The space of a request that is bound to none: the front end finds it, or refuses. */
-static __attribute__((noinline)) struct snest_space *
-resolve(struct snest_device *device, uint32_t pasid, uint64_t iova, uint32_t access,
-        struct snest_translation *t, struct snest_fault *fault)
+static __attribute__((noinline)) struct snest_space *resolve(struct snest_device *device,
+                                                             uint32_t pasid, uint64_t iova,
+                                                             uint32_t access,
+                                                             struct snest_translation *t,
+                                                             struct snest_fault *fault)
 {
 	struct snest_fault ignored, *f = fault ? fault : &ignored;
 	struct snest_space *space;
@@ -211,9 +213,8 @@ struct snest_space *sn_device_lookup_space(struct snest_device *device, uint32_t
 {
 	struct snest_space *space = sn_device_space(device, pasid);
 
-	return __builtin_expect(space != NULL, 1)
-	               ? space
-	               : resolve(device, pasid, iova, access, t, fault);
+	return __builtin_expect(space != NULL, 1) ? space
+	                                          : resolve(device, pasid, iova, access, t, fault);
 }
 
 int snest_space_translate(struct snest_space *space, uint64_t iova, uint32_t access,
@@ -303,8 +304,8 @@ size_t snest_translate_batch(struct snest_device *device, const uint64_t *iovas,
 	for (size_t at = 0; at < count; at += BATCH) {
 		size_t n = count - at < BATCH ? count - at : BATCH;
 		struct snest_translation *t = translations + at;
-		struct snest_space *space = sn_device_lookup_space(device, SNEST_NO_PASID,
-		                                                   iovas[at], access, t, NULL);
+		struct snest_space *space =
+			sn_device_lookup_space(device, SNEST_NO_PASID, iovas[at], access, t, NULL);
 
 		if (space && usual(access)) {
 			good += translate_some(device, space, iovas + at, n, access, t);
@@ -315,7 +316,7 @@ size_t snest_translate_batch(struct snest_device *device, const uint64_t *iovas,
 				good += !translate_slow(device, iovas[at + i], access, &t[i], NULL,
 				                        space);
 			else
-				t[i] = (struct snest_translation){ .outcome = SNEST_WALK_FAULT };
+				t[i] = (struct snest_translation){.outcome = SNEST_WALK_FAULT};
 		}
 	}
 	return good;
@@ -394,7 +395,7 @@ static size_t scatter(struct snest_device *device, struct snest_space *space, ui
                       uint64_t length, uint32_t access, struct snest_host_range *ranges, size_t max,
                       uint64_t *done, struct snest_fault *fault)
 {
-	struct list list = { .range = ranges, .max = max };
+	struct list list = {.range = ranges, .max = max};
 	uint64_t covered = 0, more;
 
 	while (covered < length) {

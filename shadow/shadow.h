@@ -23,13 +23,14 @@ struct sn_shadow {
 	pthread_mutex_t lock; /* guards lists, indexes and reference counts */
 	struct snest_space *spaces;
 	struct snest_space *tag[SN_TAG_BUCKETS]; /* by domain, chained through next_in_tag */
-	struct snest_device *device[SN_DEVICE_BUCKETS]; /* heads are RCU-read by snest_device_find */
+	struct snest_device
+		*device[SN_DEVICE_BUCKETS]; /* heads are RCU-read by snest_device_find */
 	struct sn_memory_listener listener;
 	struct sn_pins pins;
 	struct sn_dirty dirty; /* by GPA */
 	struct sn_tracker tracker;
-	bool log_dirty;        /* under lock: new spaces begin with the log on */
-	uint64_t drains; /* atomic, relaxed */
+	bool log_dirty;                /* under lock: new spaces begin with the log on */
+	uint64_t drains;               /* atomic, relaxed */
 	struct snest_space_stats gone; /* of spaces that are no more */
 };
 

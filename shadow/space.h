@@ -58,21 +58,21 @@ struct snest_space {
 		uint64_t first, last;
 	} recent[SN_RECENT]; /* range of invalidation number n at n % SN_RECENT */
 	struct sn_graveyard graveyard;
-	uint64_t sync_entries_max; /* budget of a mirror's sync */
-	struct sn_mirror *mirror; /* NULL: lookups only */
-	struct sn_track *track;   /* write tracking of the mirror, or NULL */
+	uint64_t sync_entries_max;  /* budget of a mirror's sync */
+	struct sn_mirror *mirror;   /* NULL: lookups only */
+	struct sn_track *track;     /* write tracking of the mirror, or NULL */
 	struct sn_mirror *observer; /* a sink that is told of invalidations, or NULL */
 	/* lg2 of the largest page that the observer may hold and the shadow does not know; 64: any */
 	uint8_t unremembered;
-	struct sn_dirty dirty;    /* by IOVA */
-	bool log_dirty;           /* write rights are withheld until a write is logged */
+	struct sn_dirty dirty;          /* by IOVA */
+	bool log_dirty;                 /* write rights are withheld until a write is logged */
 	struct snest_space_stats stats; /* the counters that are not atomic: under lock */
 	uint64_t misses, faults, fills, fills_dropped; /* atomic, relaxed */
 
 	/* Identity; immutable. */
 	struct snest_tag tag;
 	struct sn_stages stages;
-	uint32_t guest_stages; /* the host's not counted */
+	uint32_t guest_stages;          /* the host's not counted */
 	struct snest_stage *stage_copy; /* for comparing; guest_stages of them */
 
 	/* Under sn_shadow.lock. */

@@ -151,7 +151,7 @@ void sn_sync_flush(struct sn_sync *s)
 }
 
 void sn_sync_queue(struct sn_sync *s, bool map, uint64_t first, uint64_t last, uint64_t host,
-                  uint64_t rights)
+                   uint64_t rights)
 {
 	struct sn_mirror *m = s->mirror;
 
@@ -295,8 +295,8 @@ static int old_leaf(void *opaque, uint64_t iova, unsigned shift, uint64_t entry)
 	uint64_t from = iova > s->first ? iova : s->first;
 	uint64_t to = last < s->last ? last : s->last;
 
-	if (!(entry & SN_SH_HELD) && agrees(s, from, to, (entry & SN_SH_ADDR) + (from - iova),
-	                                    sn_sh_rights(entry))) {
+	if (!(entry & SN_SH_HELD) &&
+	    agrees(s, from, to, (entry & SN_SH_ADDR) + (from - iova), sn_sh_rights(entry))) {
 		s->agreed += to - from + 1;
 		return 0;
 	}
@@ -345,7 +345,7 @@ static int find_hole(void *opaque, uint64_t iova, unsigned shift, uint64_t entry
 
 static void map_missing(struct sn_sync *s, const struct snest_run *run)
 {
-	struct hole h = { .s = s, .from = run->first };
+	struct hole h = {.s = s, .from = run->first};
 
 	for (;;) {
 		h.found = false;
@@ -389,7 +389,7 @@ static int collect(void *opaque, const struct snest_run *run)
 /* Reads the next window, from s->first up to at most `last`. False: no entry may be read any more. */
 static bool read_window(struct sn_sync *s, uint64_t last)
 {
-	struct sn_ranger r = { .visit = collect, .opaque = s };
+	struct sn_ranger r = {.visit = collect, .opaque = s};
 	int ret;
 
 	r.budget = s->budget;
@@ -543,17 +543,33 @@ bool sn_mirror_unchanged(const struct snest_space *space, uint64_t first, uint64
 
 	/* A page of the guest that became several leaves is looked at as a whole. */
 	if (!same || (version & 1) || ((first ^ last) >> (SN_SH_SHIFT0 + SN_SH_BITS)) ||
-	    __atomic_load_n(&space->tree[0].origin, __ATOMIC_RELAXED) ||
-	    !same(space, first, last))
+	    __atomic_load_n(&space->tree[0].origin, __ATOMIC_RELAXED) || !same(space, first, last))
 		return false;
 	__atomic_thread_fence(__ATOMIC_ACQUIRE);
 	return __atomic_load_n(&space->version, __ATOMIC_RELAXED) == version;
+}
+
+/* lg2 of what an invalidation names at least: the first stage's granule. */
+static unsigned smallest_page(const struct snest_space *space)
+{
+	unsigned lg2 = SN_SH_SHIFT0;
+
+	if (space->guest_stages) {
+		const struct snest_stage *stage = &space->stage_copy[0];
+
+		if (lg2 < stage->granule_lg2)
+			lg2 = stage->granule_lg2;
+		if (lg2 < stage->granule_high_lg2)
+			lg2 = stage->granule_high_lg2;
+	}
+	return lg2;
 }
 
 int sn_mirror_sync(struct snest_space *space, uint64_t first, uint64_t last)
 {
 	const struct direct *direct = direct_way(space);
 	struct sn_sync s;
+	unsigned granule;
 
 	/* Odd, and a full barrier: see sn_mirror_unchanged. */
 	__atomic_fetch_add(&space->version, 1, __ATOMIC_SEQ_CST);
@@ -565,8 +581,9 @@ int sn_mirror_sync(struct snest_space *space, uint64_t first, uint64_t last)
 	s.mirror->error = 0;
 	s.budget = space->sync_entries_max;
 	sn_tree_widen(s.tree, &first, &last);
-	first &= ~(uint64_t)4095;
-	last |= 4095;
+	granule = smallest_page(space);
+	first &= ~sn_mask(granule);
+	last |= sn_mask(granule);
 	if (space->track)
 		sn_track_sync_begin(space->track, &s, first, last);
 	if (direct)
@@ -616,12 +633,11 @@ static int stale_leaf(void *opaque, uint64_t iova, unsigned shift, uint64_t entr
 
 void sn_mirror_forget_host(struct snest_space *space, uint64_t first, uint64_t last)
 {
-	struct sn_sync s = { .space = space, .mirror = space->mirror, .tree = &space->tree[0] };
-	struct stale st = { &s, first, last };
+	struct sn_sync s = {.space = space, .mirror = space->mirror, .tree = &space->tree[0]};
+	struct stale st = {&s, first, last};
 
 	space->mirror->error = 0;
 	sn_space_note(space, 0, UINT64_MAX);
 	sn_tree_visit(s.tree, 0, UINT64_MAX, stale_leaf, &st);
 	sn_sync_flush(&s);
 }
-

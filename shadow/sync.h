@@ -43,9 +43,9 @@ struct sn_sync {
 	uint64_t again_first, again_last;
 	uint64_t agreed; /* bytes of the window that the shadow has already */
 	bool cut;        /* something of it was unmapped */
-	uint64_t back; /* where the first unit begins that went in this window */
+	uint64_t back;   /* where the first unit begins that went in this window */
 	uint64_t budget; /* entries of the guest's tables that may still be read */
-	bool disturbed; /* the sink refused something, and the shadow was put back */
+	bool disturbed;  /* the sink refused something, and the shadow was put back */
 };
 
 /* Queues one operation; calls the sink when the batch is full. */

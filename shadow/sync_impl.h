@@ -79,8 +79,8 @@ static void F(close_run)(struct step *x)
 	if (!x->open)
 		return;
 	x->open = false;
-	sn_sync_queue(x->s, true, x->open_first, x->open_last,
-		      (x->open_entry & SN_SH_ADDR) - pages, x->open_entry & SN_SH_RIGHTS);
+	sn_sync_queue(x->s, true, x->open_first, x->open_last, (x->open_entry & SN_SH_ADDR) - pages,
+	              x->open_entry & SN_SH_RIGHTS);
 }
 
 /* Leaves first..last to the general way. The caller unwinds. */
@@ -144,8 +144,8 @@ static const uint64_t *F(table)(const struct step *x, uint64_t addr)
 	const struct sn_region *region = sn_memory_find(x->map, addr);
 
 	return region && region->direct && !(region->flags & SNEST_REGION_NO_TABLES)
-		       ? (const uint64_t *)(region->mapping + addr)
-		       : NULL;
+	               ? (const uint64_t *)(region->mapping + addr)
+	               : NULL;
 }
 
 /*
@@ -158,12 +158,13 @@ static const uint64_t *F(table)(const struct step *x, uint64_t addr)
  * space is only as fast as this loop: an entry that is not 0 is taken to be a
  * good one, and everything that it would not be is collected on the side.
  */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) &&                          \
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
 	!defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), optimize("O3")))
 #endif
-static uint64_t F(differ)(const struct step *x, unsigned grant, const uint64_t *guest,
-			  const uint64_t *shadow, unsigned n)
+static uint64_t
+F(differ)(const struct step *x, unsigned grant, const uint64_t *guest, const uint64_t *shadow,
+          unsigned n)
 {
 	const uint64_t host = x->hot_host, first = x->hot_first, never = x->pt->reserved_leaf;
 	const uint64_t keep = F(keep)(grant), always = F(always)(grant), must = F(MUST);
@@ -175,7 +176,7 @@ static uint64_t F(differ)(const struct step *x, unsigned grant, const uint64_t *
 		uint64_t want = (((addr + host) | always) & have) | (raw & keep);
 
 		different |= ((want ^ STEP_LOAD(&shadow[i])) & STEP_SAME) | (raw & never) |
-			     (~raw & must & have);
+		             (~raw & must & have);
 		far = far > distance ? far : distance;
 	}
 	return different | (far >= x->hot_size);
@@ -183,7 +184,7 @@ static uint64_t F(differ)(const struct step *x, unsigned grant, const uint64_t *
 
 /* Is a 2 MiB leaf of the shadow what a whole table of the guest says? */
 static bool F(contiguous)(const struct step *x, unsigned grant, const uint64_t *guest,
-			  uint64_t leaf)
+                          uint64_t leaf)
 {
 	uint64_t shadow[64];
 
@@ -219,7 +220,7 @@ struct F(place) {
  * leaf on the way. Inside a read section or under the lock.
  */
 static inline bool F(find)(struct step *x, const struct sn_tree *tree, uint64_t first,
-			   uint64_t last, struct F(place) *place)
+                           uint64_t last, struct F(place) * place)
 {
 	const struct sn_pt *pt = x->pt;
 	uint64_t root = sn_sh_load(&tree->root), at = pt->root[0], *shadow = sn_sh_table(root);
@@ -255,7 +256,7 @@ static inline bool F(find)(struct step *x, const struct sn_tree *tree, uint64_t 
 }
 
 bool SN_CAT(SN_CAT(sn_sync, FMT), same)(const struct snest_space *space, uint64_t first,
-					uint64_t last)
+                                        uint64_t last)
 {
 	struct F(place) p;
 	struct step x;
@@ -286,7 +287,7 @@ static bool F(single)(struct step *x, const uint64_t *slot, uint64_t iova)
 	if (iova + 4096 == 0)
 		return true;
 	next = ((uintptr_t)(slot + 1) & 4095) ? slot[1]
-					      : sn_tree_find(x->s->tree, iova + 4096, &shift);
+	                                      : sn_tree_find(x->s->tree, iova + 4096, &shift);
 	return !next || (next & SN_SH_START);
 }
 
@@ -302,8 +303,7 @@ static bool F(page)(struct step *x, uint64_t *slot, uint64_t iova, uint64_t want
 		F(close_run)(x);
 		page->used--;
 		sn_sh_store(slot, 0);
-		sn_sync_queue(x->s, false, iova, iova + 4095, old & SN_SH_ADDR,
-			      old & SN_SH_RIGHTS);
+		sn_sync_queue(x->s, false, iova, iova + 4095, old & SN_SH_ADDR, old & SN_SH_RIGHTS);
 	}
 	if (!want || x->s->disturbed)
 		return !x->s->disturbed;
@@ -348,13 +348,13 @@ static bool F(large)(struct step *x, unsigned grant, const uint64_t *guest, uint
 	x->open_entry = want + (sn_mask(21) & ~4095ull);
 	x->s->space->stats.leaves_published++;
 	sn_tree_store(x->s->tree, &x->s->space->graveyard, slot, 21,
-		      want | (x->open_first == iova ? SN_SH_START : 0));
+	              want | (x->open_first == iova ? SN_SH_START : 0));
 	return true;
 }
 
 /* The lowest level: n entries from iova on; shadow is NULL where there is no table yet. */
 static void F(pages)(struct step *x, unsigned grant, const uint64_t *guest, uint64_t *shadow,
-		     uint64_t iova, unsigned n)
+                     uint64_t iova, unsigned n)
 {
 	if (shadow) {
 		if (n >= BULK && !F(differ)(x, grant, guest, shadow, n))
@@ -406,7 +406,7 @@ static inline void F(prefetch)(const struct step *x, uint64_t guest, uint64_t sh
 
 /* first..last below one pair of tables; `shadow` is NULL where there is none. */
 static void F(tables)(struct step *x, unsigned level, unsigned grant, const uint64_t *guest,
-		      uint64_t *shadow, uint64_t base, uint64_t first, uint64_t last)
+                      uint64_t *shadow, uint64_t base, uint64_t first, uint64_t last)
 {
 	unsigned shift = SN_SH_SHIFT0 + SN_SH_BITS * level;
 	unsigned i = (unsigned)((first - base) >> shift);
@@ -415,14 +415,16 @@ static void F(tables)(struct step *x, unsigned level, unsigned grant, const uint
 	if (!F(charge)(x, i_last - i + 1, first))
 		return;
 	if (level == 0) {
-		F(pages)(x, grant, guest + i, shadow ? shadow + i : NULL,
-			 base + ((uint64_t)i << shift), i_last - i + 1);
+		F(pages)
+		(x, grant, guest + i, shadow ? shadow + i : NULL, base + ((uint64_t)i << shift),
+		 i_last - i + 1);
 		return;
 	}
 	for (; i <= i_last && !x->rest; i++) {
 		uint64_t raw = sn_sh_load(&guest[i]), mine = shadow ? shadow[i] : 0;
 		uint64_t slot = base + ((uint64_t)i << shift), slot_last = slot + sn_mask(shift);
-		uint64_t from = first > slot ? first : slot, to = last < slot_last ? last : slot_last;
+		uint64_t from = first > slot ? first : slot,
+			 to = last < slot_last ? last : slot_last;
 		const uint64_t *lower = NULL;
 		struct sn_entry e;
 
@@ -439,8 +441,8 @@ static void F(tables)(struct step *x, unsigned level, unsigned grant, const uint
 		if (level == 1 && i < i_last)
 			F(prefetch)(x, sn_sh_load(&guest[i + 1]), shadow ? shadow[i + 1] : 0);
 		/* The usual: a whole table in which nothing changed. */
-		if (level == 1 && lower && sn_sh_is_table(mine, shift) && to - from == sn_mask(21) &&
-		    x->s->budget >= SN_SH_SLOTS &&
+		if (level == 1 && lower && sn_sh_is_table(mine, shift) &&
+		    to - from == sn_mask(21) && x->s->budget >= SN_SH_SLOTS &&
 		    !F(differ)(x, grant & e.grant, lower, sn_sh_table(mine), SN_SH_SLOTS)) {
 			x->s->budget -= SN_SH_SLOTS;
 			continue;
@@ -451,10 +453,10 @@ static void F(tables)(struct step *x, unsigned level, unsigned grant, const uint
 			continue;
 		}
 		if (lower && (!mine || sn_sh_is_table(mine, shift)))
-			F(tables)(x, level - 1, grant & e.grant, lower,
-				  mine ? sn_sh_table(mine) : NULL, slot, from, to);
-		else
-			F(put_off)(x, from, to);
+			F(tables)
+		(x, level - 1, grant & e.grant, lower, mine ? sn_sh_table(mine) : NULL, slot, from,
+		 to);
+		else F(put_off)(x, from, to);
 	}
 }
 

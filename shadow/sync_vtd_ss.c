@@ -10,8 +10,8 @@
 static inline uint64_t vtd_ss_expect(const struct step *x, unsigned grant, uint64_t raw)
 {
 	uint64_t rights = raw & grant & (VTD_SS_R | VTD_SS_W), addr = raw & VTD_SS_ADDR;
-	bool good = (rights != 0) & !(raw & x->pt->reserved_leaf) &
-		    (addr - x->hot_first < x->hot_size);
+	bool good =
+		(rights != 0) & !(raw & x->pt->reserved_leaf) & (addr - x->hot_first < x->hot_size);
 
 	return good ? (addr + x->hot_host) | rights : 0;
 }

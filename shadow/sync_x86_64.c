@@ -11,8 +11,9 @@
 static inline uint64_t x86_64_expect(const struct step *x, unsigned grant, uint64_t raw)
 {
 	uint64_t addr = raw & X86_ADDR;
-	bool good = ((raw & (X86_P | X86_US)) == (X86_P | X86_US)) & ((grant & SN_GRANT_USER) != 0) &
-		    !(raw & x->pt->reserved_leaf) & (addr - x->hot_first < x->hot_size);
+	bool good = ((raw & (X86_P | X86_US)) == (X86_P | X86_US)) &
+	            ((grant & SN_GRANT_USER) != 0) & !(raw & x->pt->reserved_leaf) &
+	            (addr - x->hot_first < x->hot_size);
 	uint64_t rights = SNEST_READ | (raw & grant & X86_RW ? SNEST_WRITE : 0);
 
 	return good ? (addr + x->hot_host) | rights : 0;

@@ -341,7 +341,7 @@ static void remove_below(struct removal *r, uint64_t *table, unsigned shift, uin
 uint64_t sn_tree_remove(struct sn_tree *tree, struct sn_graveyard *graveyard, uint64_t first,
                         uint64_t last)
 {
-	struct removal r = { tree, graveyard, first, last, false, 0 };
+	struct removal r = {tree, graveyard, first, last, false, 0};
 	unsigned shift = tree->root & SN_SH_ROOT_SHIFT;
 	uint64_t reach = block_mask(shift + SN_SH_BITS);
 
@@ -357,7 +357,7 @@ uint64_t sn_tree_remove(struct sn_tree *tree, struct sn_graveyard *graveyard, ui
 
 void sn_tree_clear(struct sn_tree *tree, uint64_t first, uint64_t last)
 {
-	struct removal r = { tree, NULL, first, last, true, 0 };
+	struct removal r = {tree, NULL, first, last, true, 0};
 	unsigned shift = tree->root & SN_SH_ROOT_SHIFT;
 	uint64_t reach = block_mask(shift + SN_SH_BITS);
 
@@ -391,7 +391,7 @@ static void remove_host_below(struct removal *r, uint64_t *table, unsigned shift
 uint64_t sn_tree_remove_host(struct sn_tree *tree, struct sn_graveyard *graveyard, uint64_t first,
                              uint64_t last)
 {
-	struct removal r = { tree, graveyard, first, last, true, 0 };
+	struct removal r = {tree, graveyard, first, last, true, 0};
 
 	if (!sn_tree_is_empty(tree))
 		remove_host_below(&r, sn_sh_table(tree->root), tree->root & SN_SH_ROOT_SHIFT);
@@ -428,7 +428,7 @@ static void rights_below(const struct rights *r, uint64_t *table, unsigned shift
 void sn_tree_withhold(struct sn_tree *tree, uint64_t iova_first, uint64_t iova_last,
                       uint64_t host_first, uint64_t host_last)
 {
-	struct rights r = { iova_first, iova_last, host_first, host_last, true };
+	struct rights r = {iova_first, iova_last, host_first, host_last, true};
 
 	if (!sn_tree_is_empty(tree))
 		rights_below(&r, sn_sh_table(tree->root), tree->root & SN_SH_ROOT_SHIFT, 0);
@@ -436,7 +436,7 @@ void sn_tree_withhold(struct sn_tree *tree, uint64_t iova_first, uint64_t iova_l
 
 void sn_tree_restore(struct sn_tree *tree)
 {
-	struct rights r = { 0, UINT64_MAX, 0, UINT64_MAX, false };
+	struct rights r = {0, UINT64_MAX, 0, UINT64_MAX, false};
 
 	if (!sn_tree_is_empty(tree))
 		rights_below(&r, sn_sh_table(tree->root), tree->root & SN_SH_ROOT_SHIFT, 0);
@@ -532,7 +532,7 @@ int sn_tree_visit(const struct sn_tree *tree, uint64_t first, uint64_t last,
                   int (*visit)(void *opaque, uint64_t iova, unsigned shift, uint64_t entry),
                   void *opaque)
 {
-	const struct visit v = { visit, opaque };
+	const struct visit v = {visit, opaque};
 	uint64_t root = sn_sh_load(&tree->root);
 	unsigned shift = root & SN_SH_ROOT_SHIFT;
 	uint64_t reach = block_mask(shift + SN_SH_BITS);

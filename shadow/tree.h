@@ -24,10 +24,10 @@
 #include "shadow/entry.h"
 
 struct sn_tree {
-	uint64_t root;   /* atomic; address of the top table | its index bit */
-	uint64_t tables; /* tables linked; under the space's lock */
+	uint64_t root;    /* atomic; address of the top table | its index bit */
+	uint64_t tables;  /* tables linked; under the space's lock */
 	uint64_t tidy_at; /* tables at which empty ones are looked for */
-	uint8_t origin;  /* largest ORIGIN below, 0 if none ever was; sticky until detached */
+	uint8_t origin;   /* largest ORIGIN below, 0 if none ever was; sticky until detached */
 };
 
 /* Tables that wait to be freed; under the space's lock but where said. */
@@ -41,7 +41,7 @@ struct sn_graveyard {
 	pthread_mutex_t lock;  /* guards fresh, dying's hand-over, queued; a leaf above reclaim */
 	/* The space's account of tables: in its trees, unlinked and not yet free, and the budget. */
 	uint64_t linked;
-	uint64_t unlinked;     /* atomic */
+	uint64_t unlinked; /* atomic */
 	uint64_t linked_max;
 };
 

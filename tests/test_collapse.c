@@ -48,12 +48,12 @@ struct prediction {
 
 struct nested {
 	struct world *w;
-	unsigned stage;    /* whose tables are read */
+	unsigned stage;           /* whose tables are read */
 	struct prediction *fault; /* what kept them from being read */
 };
 
 static struct prediction predict(struct world *w, unsigned k, uint64_t in, uint32_t access,
-				 bool update, unsigned for_stage);
+                                 bool update, unsigned for_stage);
 
 /* A byte range of stage n->stage's tables, through the stages behind it. */
 static bool table_access(struct nested *n, uint64_t addr, uint32_t access, uint64_t *gpa)
@@ -92,7 +92,7 @@ static bool table_write(void *opaque, uint64_t addr, unsigned bytes, uint64_t va
 }
 
 static struct prediction predict(struct world *w, unsigned k, uint64_t in, uint32_t access,
-				 bool update, unsigned for_stage)
+                                 bool update, unsigned for_stage)
 {
 	struct prediction p = {.rights = SNEST_RIGHTS, .lg2 = 64, .gpa = in};
 
@@ -108,9 +108,9 @@ static struct prediction predict(struct world *w, unsigned k, uint64_t in, uint3
 			if (inner.fault && inner.stage < w->count)
 				return inner;
 			return (struct prediction){.fault = true,
-						   .reason = r.reason,
-						   .stage = (uint8_t)s,
-						   .for_stage = (uint8_t)for_stage};
+			                           .reason = r.reason,
+			                           .stage = (uint8_t)s,
+			                           .for_stage = (uint8_t)for_stage};
 		}
 		p.gpa = r.out;
 		p.rights &= r.rights;
@@ -120,9 +120,9 @@ static struct prediction predict(struct world *w, unsigned k, uint64_t in, uint3
 	if (p.gpa >= RAM_SIZE / 4 * 3 && p.gpa < RAM_SIZE) {
 		if (access & SNEST_WRITE)
 			return (struct prediction){.fault = true,
-						   .reason = SNEST_FAULT_WRITE,
-						   .stage = (uint8_t)w->count,
-						   .for_stage = (uint8_t)for_stage};
+			                           .reason = SNEST_FAULT_WRITE,
+			                           .stage = (uint8_t)w->count,
+			                           .for_stage = (uint8_t)for_stage};
 		p.rights &= ~SNEST_WRITE;
 	}
 	return p;
@@ -162,13 +162,13 @@ static bool suitable(const struct snest_stage *stage)
 	case SNEST_FORMAT_AMD_V1:
 		return stage->levels >= 3;
 	default:
-		return stage->format < SNEST_FORMAT_COUNT && (!stage->ia_bits || stage->ia_bits > 32) &&
-		       !stage->rights;
+		return stage->format < SNEST_FORMAT_COUNT &&
+		       (!stage->ia_bits || stage->ia_bits > 32) && !stage->rights;
 	}
 }
 
 static void map(struct world *w, unsigned s, uint64_t in, uint64_t out, unsigned lg2,
-		uint32_t rights)
+                uint32_t rights)
 {
 	uint64_t last = in + (((uint64_t)1 << lg2) - 1);
 	uint32_t attr = test_below(&w->random, 8) ? SNEST_ATTR_USER : 0;
@@ -201,16 +201,15 @@ static void build_stage(struct world *w, unsigned s)
 		unsigned luck = (unsigned)test_below(&w->random, 64u << 2 * w->count);
 
 		if (luck)
-			map(w, s, at, at, page,
-			    luck < 8 ? SNEST_READ | SNEST_EXEC : SNEST_RIGHTS);
+			map(w, s, at, at, page, luck < 8 ? SNEST_READ | SNEST_EXEC : SNEST_RIGHTS);
 	}
 	for (unsigned i = 0; i < WINDOW_PAGES; i++) {
 		static const uint32_t rights[] = {SNEST_READ, SNEST_READ | SNEST_WRITE,
-						  SNEST_RIGHTS, SNEST_READ | SNEST_EXEC};
+		                                  SNEST_RIGHTS, SNEST_READ | SNEST_EXEC};
 		/* Into the window of the next stage, or for the last into memory and beyond. */
 		uint64_t to = s + 1 < w->count
-				      ? WINDOW + (test_below(&w->random, WINDOW_PAGES + 4) << page)
-				      : test_below(&w->random, RAM_SIZE * 9 / 8) >> page << page;
+		                      ? WINDOW + (test_below(&w->random, WINDOW_PAGES + 4) << page)
+		                      : test_below(&w->random, RAM_SIZE * 9 / 8) >> page << page;
 
 		if (test_below(&w->random, 8))
 			map(w, s, WINDOW + ((uint64_t)i << page), to, page,
@@ -279,14 +278,15 @@ static void ask(struct world *w, uint64_t iova, uint32_t access, unsigned *trans
 		*translated += 1;
 	}
 	if (!same || memcmp(w->ours, w->theirs, w->used))
-		fail_msg("%u stages (formats %u %u %u %u), IOVA 0x%llx access 0x%x: snest outcome %u "
-			 "gpa 0x%llx rights %u, reason %u stage %u for %u; naive fault %d gpa "
-			 "0x%llx rights %u, reason %u stage %u for %u",
-			 w->count, w->stage[0].format, w->stage[1].format, w->stage[2].format,
-			 w->stage[3].format, (unsigned long long)iova, access, r.outcome,
-			 (unsigned long long)r.gpa, r.rights, r.fault.reason, r.fault.stage,
-			 r.fault.for_stage, p.fault, (unsigned long long)p.gpa, p.rights, p.reason,
-			 p.stage, p.for_stage);
+		fail_msg(
+			"%u stages (formats %u %u %u %u), IOVA 0x%llx access 0x%x: snest outcome %u "
+			"gpa 0x%llx rights %u, reason %u stage %u for %u; naive fault %d gpa "
+			"0x%llx rights %u, reason %u stage %u for %u",
+			w->count, w->stage[0].format, w->stage[1].format, w->stage[2].format,
+			w->stage[3].format, (unsigned long long)iova, access, r.outcome,
+			(unsigned long long)r.gpa, r.rights, r.fault.reason, r.fault.stage,
+			r.fault.for_stage, p.fault, (unsigned long long)p.gpa, p.rights, p.reason,
+			p.stage, p.for_stage);
 }
 
 static void lists_of(unsigned count, unsigned rounds)
@@ -301,7 +301,7 @@ static void lists_of(unsigned count, unsigned rounds)
 		page = test_config_granule_lg2(&w.stage[0], 0);
 		for (unsigned i = 0; i < 300; i++) {
 			uint64_t iova = WINDOW + (test_below(&w.random, WINDOW_PAGES) << page) +
-					test_below(&w.random, 1ull << page);
+			                test_below(&w.random, 1ull << page);
 
 			ask(&w, iova, (uint32_t)test_below(&w.random, 16), &translated);
 		}

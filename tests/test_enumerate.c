@@ -116,8 +116,7 @@ static void put(struct world *w, uint64_t addr, uint64_t value)
 	size_t at = addr - RAM_BASE, bytes = (size_t)1 << w->entry_lg2;
 
 	if (w->stage.flags & SNEST_STAGE_BIG_ENDIAN)
-		value = bytes == 8 ? __builtin_bswap64(value)
-				   : __builtin_bswap32((uint32_t)value);
+		value = bytes == 8 ? __builtin_bswap64(value) : __builtin_bswap32((uint32_t)value);
 	memcpy(w->ours + at, &value, bytes);
 	memcpy(w->theirs + at, &value, bytes);
 }
@@ -125,7 +124,7 @@ static void put(struct world *w, uint64_t addr, uint64_t value)
 /* ---- One question ------------------------------------------------------------- */
 
 static void ask(struct world *w, const struct place *leaf, uint64_t iova, uint32_t access,
-		bool update)
+                bool update)
 {
 	struct ref_memory memory = {ref_read, ref_write, w};
 	struct ref_result ref;
@@ -133,8 +132,8 @@ static void ask(struct world *w, const struct place *leaf, uint64_t iova, uint32
 	bool same;
 
 	assert_int_equal(snest_walk(w->vm, &w->stage, 1, iova, access,
-				    update ? 0 : SNEST_WALK_NO_UPDATE, &r, NULL, NULL),
-			 0);
+	                            update ? 0 : SNEST_WALK_NO_UPDATE, &r, NULL, NULL),
+	                 0);
 	ref_walk(&w->stage, &memory, iova, access, update, &ref);
 	w->asked++;
 	if (r.outcome == SNEST_WALK_FAULT)
@@ -144,12 +143,12 @@ static void ask(struct world *w, const struct place *leaf, uint64_t iova, uint32
 		same = ref.ok && r.stage[0].output == ref.out && r.stage[0].lg2 == ref.lg2 &&
 		       r.stage[0].rights == ref.rights;
 	if (!same || memcmp(w->ours + (leaf->addr - RAM_BASE), w->theirs + (leaf->addr - RAM_BASE),
-			    (size_t)1 << w->entry_lg2))
+	                    (size_t)1 << w->entry_lg2))
 		fail_msg("%s: leaf 0x%llx access 0x%x update %d: snest outcome %u reason %u level "
-			 "%u rights %u lg2 %u; reference ok %d reason %u level %u rights %u lg2 %u",
-			 w->config->name, (unsigned long long)ref.entry, access, update, r.outcome,
-			 r.fault.reason, r.fault.level, r.stage[0].rights, r.stage[0].lg2, ref.ok,
-			 ref.reason, ref.level, ref.rights, ref.lg2);
+		         "%u rights %u lg2 %u; reference ok %d reason %u level %u rights %u lg2 %u",
+		         w->config->name, (unsigned long long)ref.entry, access, update, r.outcome,
+		         r.fault.reason, r.fault.level, r.stage[0].rights, r.stage[0].lg2, ref.ok,
+		         ref.reason, ref.level, ref.rights, ref.lg2);
 }
 
 static uint64_t toggled(uint64_t entry, const struct bits *bits, unsigned combination)
@@ -161,7 +160,7 @@ static uint64_t toggled(uint64_t entry, const struct bits *bits, unsigned combin
 
 /* Every kind of access to one setting of leaf and table entry. */
 static void ask_all(struct world *w, const struct place *leaf, uint64_t leaf_entry,
-		    const struct place *table, uint64_t table_entry, uint64_t iova)
+                    const struct place *table, uint64_t table_entry, uint64_t iova)
 {
 	bool updates = w->stage.flags & SNEST_STAGE_HW_A;
 
@@ -178,19 +177,19 @@ static void ask_all(struct world *w, const struct place *leaf, uint64_t leaf_ent
 /* ---- One mapping ---------------------------------------------------------------- */
 
 static void enumerate(struct world *w, const struct place *leaf, const struct place *table,
-		      uint64_t iova)
+                      uint64_t iova)
 {
 	const struct bits *lower = &leaf_bits[w->stage.format];
 	const struct bits *upper = &table_bits[w->stage.format];
 
 	for (unsigned i = 0; i < 1u << lower->count; i++)
 		ask_all(w, leaf, toggled(leaf->good, lower, i), table, table ? table->good : 0,
-			iova);
+		        iova);
 	/* Of the leaf's settings, those of its first bits go with every setting above. */
 	for (unsigned i = 0; table && i < 1u << upper->count; i++) {
 		for (unsigned j = 0; j < 32; j++)
 			ask_all(w, leaf, toggled(leaf->good, lower, j), table,
-				toggled(table->good, upper, i), iova);
+			        toggled(table->good, upper, i), iova);
 	}
 }
 
@@ -205,7 +204,7 @@ static int map_one(struct snest_table *table, unsigned lg2, uint64_t iova)
 		ret = snest_table_map(table, iova, last, 0, rights, attr, SNEST_TABLE_PAGE(lg2));
 		if (ret)
 			ret = snest_table_map(table, iova, last, 0, rights, 0,
-					      SNEST_TABLE_PAGE(lg2));
+			                      SNEST_TABLE_PAGE(lg2));
 	}
 	return ret;
 }
@@ -230,9 +229,9 @@ static void one_size(struct world *w, struct snest_table *table, unsigned lg2)
 	}
 	w->stage.root = snest_table_stage(table)->root;
 	w->stage.root_high = snest_table_stage(table)->root_high;
-	assert_int_equal(snest_walk(w->vm, &w->stage, 1, iova, 0, SNEST_WALK_NO_UPDATE, &r, step,
-				    &steps),
-			 0);
+	assert_int_equal(
+		snest_walk(w->vm, &w->stage, 1, iova, 0, SNEST_WALK_NO_UPDATE, &r, step, &steps),
+		0);
 	assert_int_not_equal(r.outcome, SNEST_WALK_FAULT);
 	assert_in_range(steps, 1, 8);
 	leaf = (struct place){step[steps - 1].entry_addr, step[steps - 1].entry};
@@ -244,7 +243,7 @@ static void one_size(struct world *w, struct snest_table *table, unsigned lg2)
 	if (steps > 1)
 		put(w, above.addr, above.good);
 	assert_int_equal(snest_table_unmap(table, iova, iova + (((uint64_t)1 << lg2) - 1), 0, NULL),
-			 0);
+	                 0);
 }
 
 static uint64_t one_config(const struct test_config *config)

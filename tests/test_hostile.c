@@ -86,8 +86,8 @@ static void survive(struct world *w)
 			struct snest_walk r;
 
 			assert_int_equal(snest_walk(w->vm, &w->stage, 1, probe(i), access, 0, &r,
-						    step, &steps),
-					 0);
+			                            step, &steps),
+			                 0);
 			assert_in_range(steps, 0, SN_LEVELS_MAX);
 			assert_in_range(r.outcome, SNEST_WALK_HOST, SNEST_WALK_FAULT);
 			if (r.outcome == SNEST_WALK_FAULT)
@@ -130,7 +130,7 @@ static void fill(struct world *w, uint64_t entry)
 {
 	if (w->stage.flags & SNEST_STAGE_BIG_ENDIAN)
 		entry = w->entry_lg2 == 3 ? __builtin_bswap64(entry)
-					  : __builtin_bswap32((uint32_t)entry);
+		                          : __builtin_bswap32((uint32_t)entry);
 	for (uint64_t at = 0; at < RAM_SIZE; at += (uint64_t)1 << w->entry_lg2)
 		memcpy(w->ram + at, &entry, (size_t)1 << w->entry_lg2);
 }
@@ -176,8 +176,8 @@ static void self_reference(void **state)
 static void all_ones_and_other_patterns(void **state)
 {
 	static const uint64_t pattern[] = {
-		UINT64_MAX,          0x5555555555555555, 0xaaaaaaaaaaaaaaaa, 0x8000000000000001,
-		0x7fffffffffffffff,  0x000ffffffffff001, 0x000ffffffffff003, 0x000fffffffffff87,
+		UINT64_MAX,         0x5555555555555555, 0xaaaaaaaaaaaaaaaa, 0x8000000000000001,
+		0x7fffffffffffffff, 0x000ffffffffff001, 0x000ffffffffff003, 0x000fffffffffff87,
 		0x6fffffffffffffff, 0x00000000ffffffff, 0xffffffff00000003,
 	};
 
@@ -200,7 +200,7 @@ static void roots_at_the_edges(void **state)
 {
 	static const uint64_t root[] = {
 		RAM_BASE + RAM_SIZE - PAGE, RAM_BASE + RAM_SIZE, RAM_BASE - PAGE, 0,
-		0x000ffffffffff000,         0x0000fffffffff000,  UINT64_MAX,     1ull << 63,
+		0x000ffffffffff000,         0x0000fffffffff000,  UINT64_MAX,      1ull << 63,
 	};
 
 	(void)state;
@@ -218,11 +218,11 @@ static void roots_at_the_edges(void **state)
 			survive(&w);
 			enumerate(&w);
 		}
-		fill(&w, table_entry(&w.stage, 0x000ffffffffff000 &
-						       (((uint64_t)1 << test_config_output_bits(
-								 &w.stage)) -
-							1),
-				     1));
+		fill(&w,
+		     table_entry(&w.stage,
+		                 0x000ffffffffff000 &
+		                         (((uint64_t)1 << test_config_output_bits(&w.stage)) - 1),
+		                 1));
 		w.stage.root = RAM_BASE;
 		survive(&w);
 		enumerate(&w);
@@ -260,8 +260,8 @@ static void memory_without_tables(void **state)
 		world_init(&w, &test_configs[i], SNEST_REGION_NO_TABLES);
 		fill(&w, table_entry(&w.stage, RAM_BASE, 1));
 		survive(&w);
-		assert_int_equal(
-			snest_walk(w.vm, &w.stage, 1, 0, SNEST_READ, 0, &r, NULL, NULL), 0);
+		assert_int_equal(snest_walk(w.vm, &w.stage, 1, 0, SNEST_READ, 0, &r, NULL, NULL),
+		                 0);
 		assert_int_equal(r.outcome, SNEST_WALK_FAULT);
 		if (!(w.stage.flags & SNEST_STAGE_ARM_EPD0) &&
 		    (!w.stage.rights || (w.stage.rights & SNEST_READ)))

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include "support/guest.h"
+#include "support/model.h"
 #include "support/sink.h"
 
 #define STEPS 150
@@ -314,6 +315,78 @@ static void test_two_stages(void **state)
 	}
 }
 
+/* ---- Parts of what changed ------------------------------------------------------------- */
+
+static struct model model;
+
+static void check_allowed(uint64_t iova)
+{
+	struct sink_map have = held(&run.sink, iova);
+
+	if (!model_allows_mirror(&model, iova, have.host, have.rights))
+		fail_msg("%s: at 0x%" PRIx64 " the sink has 0x%" PRIx64
+		         " rights %u, which is stale",
+		         run.what, iova, have.host, have.rights);
+}
+
+/* The guest names a part of what it changed, or some other place. */
+static void invalidate_part(struct guest_change change)
+{
+	struct test_random *random = &run.guest.random;
+	uint64_t first = change.first, last = change.last;
+
+	if (change.stage || test_below(random, 16) == 0) {
+		first = 0;
+		last = ALL;
+	} else if (test_below(random, 4) == 0) {
+		first = last = guest_iova(&run.guest);
+	} else if (test_below(random, 2)) {
+		first += test_below(random, last - first + 1);
+		last = first + test_below(random, last - first + 1);
+	}
+	assert_int_equal(snest_space_invalidate(run.space, first, last, 0), 0);
+	model_invalidate(&model, first, last);
+}
+
+static void drive_parts(const struct guest_options *o, uint32_t sink_flags, const char *what)
+{
+	run_init(o, sink_flags, 0, what);
+	assert_int_equal(snest_space_mirror(run.space, &run.sink.sink), 0);
+	model_init(&model, &run.guest, what);
+	for (unsigned i = 0; i < STEPS; i++) {
+		struct guest_change change = guest_step(&run.guest);
+
+		model_refresh(&model);
+		if (test_below(&run.guest.random, 2))
+			invalidate_part(change);
+		each_page(check_allowed);
+		check_shadow();
+	}
+	assert_int_equal(snest_space_invalidate(run.space, 0, ALL, 0), 0);
+	check_all();
+	model_fini(&model);
+	run_fini();
+}
+
+static void test_parts_of_what_changed(void **state)
+{
+	static const char *const names[][2] = {
+		{"vtd-ss 3 levels"}, {"x86-64 4 levels"},
+		{"amd-v1 mode 4"},   {"arm-s1 16K 48 and 47"},
+		{"vtd-ss 4 levels"}, {"x86-64 4 levels", "vtd-ss 4 levels"},
+		{"riscv64 Sv39"},    {"amd-v2 4 levels", "amd-v1 mode 4"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < 4 * sizeof(names) / sizeof(names[0]); i++) {
+		struct guest_options o = {.host_skew = i & 2 ? 0x3000 : 0, .seed = 4000 + i};
+
+		for (unsigned k = 0; k < 2 && names[i / 4][k]; k++)
+			o.config[k] = guest_config(names[i / 4][k]);
+		drive_parts(&o, sink_kinds[i % 2], names[i / 4][0]);
+	}
+}
+
 /* Operations fail at random; the shadow knows what the sink holds, and recovers. */
 static void fail_at_random(const char *name, uint32_t sink_flags, uint64_t seed)
 {
@@ -364,6 +437,7 @@ int main(void)
 		cmocka_unit_test(test_every_format),
 		cmocka_unit_test(test_announcing_formats),
 		cmocka_unit_test(test_two_stages),
+		cmocka_unit_test(test_parts_of_what_changed),
 		cmocka_unit_test(test_hazard_24_partial_failure),
 	};
 

@@ -82,8 +82,8 @@ static void world_init(struct world *w)
 	assert_int_equal(snest_memory_add(w->vm, &tables), 0);
 	assert_int_equal(snest_table_create(w->vm, &shape, &memory, &w->table), 0);
 	assert_int_equal(snest_table_map(w->table, 0, (4u << 20) - 1, 0x400000,
-					 SNEST_READ | SNEST_WRITE, 0, SNEST_TABLE_PAGE(22)),
-			 0);
+	                                 SNEST_READ | SNEST_WRITE, 0, SNEST_TABLE_PAGE(22)),
+	                 0);
 	config.stages = snest_table_stage(w->table);
 	assert_int_equal(snest_space_get(w->vm, &config, &w->space), 0);
 }

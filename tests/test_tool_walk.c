@@ -739,7 +739,7 @@ static void any_bytes_are_survived(void **state)
 		"--format riscv32 --levels 2 --flags x4 --root 0",
 		"--format riscv64 --levels 5 --root 0",
 		("--stage format=x86-64,levels=5,root=0 --stage format=amd-v1,levels=6,root=0x1000 "
-		 "--stage format=riscv64,levels=3,root=0"),
+	         "--stage format=riscv64,levels=3,root=0"),
 		"--iommu vtd --rtaddr 0 --rid 1",
 		"--iommu vtd --rtaddr 0x400 --rid 1 --pasid 3",
 		"--iommu amd --device-table 0 --rid 1 --pasid 1",

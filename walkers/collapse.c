@@ -51,8 +51,8 @@ static uint8_t region_lg2(const struct sn_region *region, uint64_t gpa, unsigned
 
 	if (lg2 > aligned)
 		lg2 = aligned;
-	while (lg2 > 12 && ((gpa & ~sn_mask(lg2)) < region->first ||
-	                    (gpa | sn_mask(lg2)) > region->last))
+	while (lg2 > 12 &&
+	       ((gpa & ~sn_mask(lg2)) < region->first || (gpa | sn_mask(lg2)) > region->last))
 		lg2--;
 	return (uint8_t)lg2;
 }
@@ -141,13 +141,13 @@ unsigned sn_env_load_slow(struct sn_env *env, unsigned k, unsigned level, uint64
 
 	if (reason)
 		return reason;
-	if (env->watch && env->watch->table(env->watch, k, level, t.gpa, (size_t)1 << entry_lg2,
-	                                    SN_WATCH_SPREAD))
+	if (env->watch &&
+	    env->watch->table(env->watch, k, level, t.gpa, (size_t)1 << entry_lg2, SN_WATCH_SPREAD))
 		return sn_env_fault(env, SNEST_FAULT_TABLE_ACCESS, k, level, at, SNEST_READ, at, 0);
 	if (t.region->direct) {
 		*raw = sn_entry_load((const void *)(t.region->mapping + t.gpa), entry_lg2);
 	} else {
-		uint8_t bytes[8] = { 0 };
+		uint8_t bytes[8] = {0};
 
 		if (!t.region->accessors->read ||
 		    t.region->accessors->read(t.region->accessors->opaque, t.gpa, bytes,

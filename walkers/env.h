@@ -43,12 +43,12 @@ struct sn_env {
 	struct snest_vm *vm;
 	const struct sn_memory_map *map;
 	const struct sn_pt *pt;
-	unsigned count;  /* stages, the host's included */
+	unsigned count;    /* stages, the host's included */
 	unsigned straight; /* stage whose tables lie in the memory map; none while watched */
-	bool update;     /* write accessed and dirty flags */
+	bool update;       /* write accessed and dirty flags */
 	uint8_t for_stage, for_level; /* whose table is being sought; SNEST_NO_STAGE: none */
 	uint64_t iova;
-	struct snest_fault fault; /* valid after a function here returned a reason */
+	struct snest_fault fault;      /* valid after a function here returned a reason */
 	struct snest_walk_step *steps; /* NULL: not wanted */
 	size_t steps_max, steps_count;
 	struct sn_watch *watch; /* NULL: nobody wants to know */

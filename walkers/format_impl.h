@@ -4,7 +4,7 @@
  * last, with FMT and SN_LEVEL_NAMES (a list of strings from level 0) defined.
  */
 
-static const char *const F(level_names)[] = { SN_LEVEL_NAMES, NULL };
+static const char *const F(level_names)[] = {SN_LEVEL_NAMES, NULL};
 
 const struct sn_format SN_CAT(sn_format, FMT) = {
 	.name = SN_FORMAT_NAME,

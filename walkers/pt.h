@@ -168,6 +168,6 @@ extern const struct sn_format sn_format_mock;
  * Checks a stage and prepares it. 0, or -EINVAL, -EOPNOTSUPP, -E2BIG with *why
  * (if not NULL) a sentence.
  */
-int sn_pt_prepare(struct sn_pt *pt, const struct snest_stage *stage, const char **why);
+int sn_pt_prepare(struct sn_pt *pt, const struct snest_stage *user, const char **why);
 
 #endif

@@ -27,7 +27,7 @@ struct sn_ranger {
 	uint32_t privilege; /* SNEST_PRIVILEGED or 0 */
 	uint64_t budget;    /* entries that may still be read */
 	uint64_t tables;
-	uint64_t resume; /* after -EAGAIN: IOVA to go on from */
+	uint64_t resume;                         /* after -EAGAIN: IOVA to go on from */
 	struct sn_run pending[SNEST_MAX_STAGES]; /* the open run of each stage */
 	/* What the runs of earlier stages, being enumerated in stage k, leave over. */
 	uint8_t carry_rights[SNEST_MAX_STAGES + 1];
@@ -50,8 +50,8 @@ int sn_ranger_flush(struct sn_ranger *r, unsigned k);
  * `length` bytes lie there, or NULL and how many to skip or to read one by one
  * (*readable).
  */
-size_t sn_ranger_table(struct sn_ranger *r, unsigned k, unsigned level, uint64_t at,
-                       size_t length, const void **ptr, bool *readable);
+size_t sn_ranger_table(struct sn_ranger *r, unsigned k, unsigned level, uint64_t at, size_t length,
+                       const void **ptr, bool *readable);
 
 /* One call per piece found; merges with the open run where it continues it. */
 static inline int sn_ranger_piece(struct sn_ranger *r, unsigned k, uint64_t first, uint64_t last,
@@ -72,7 +72,7 @@ static inline int sn_ranger_piece(struct sn_ranger *r, unsigned k, uint64_t firs
 		if (ret)
 			return ret;
 	}
-	*run = (struct sn_run){ first, last, addr, iova, rights, lg2, true };
+	*run = (struct sn_run){first, last, addr, iova, rights, lg2, true};
 	return 0;
 }
 

@@ -140,7 +140,8 @@ __attribute__((flatten)) static int F(range_table)(struct sn_ranger *r, unsigned
 		size_t n;
 
 		if (__builtin_expect(r->env.watch != NULL, 0))
-			F(place)(r, at, i_last - i + 1, base + (i << shift), shift, first, last, delta);
+			F(place)
+		(r, at, i_last - i + 1, base + (i << shift), shift, first, last, delta);
 		n = sn_ranger_table(r, k, level, at, (i_last - i + 1) << F(ENTRY_LG2), &ptr,
 		                    &readable) >>
 		    F(ENTRY_LG2);

@@ -18,30 +18,30 @@ static const struct sn_format *const formats[SNEST_FORMAT_COUNT] = {
 
 /* Flags that each format knows; others are -EOPNOTSUPP. */
 #define FLAGS_ALL (SNEST_STAGE_HW_A | SNEST_STAGE_HW_D)
-#define FLAGS_X86                                                                               \
-	(FLAGS_ALL | SNEST_STAGE_NO_2M | SNEST_STAGE_NO_1G | SNEST_STAGE_X86_WP |               \
+#define FLAGS_X86                                                                 \
+	(FLAGS_ALL | SNEST_STAGE_NO_2M | SNEST_STAGE_NO_1G | SNEST_STAGE_X86_WP | \
 	 SNEST_STAGE_X86_NX | SNEST_STAGE_X86_EAF | SNEST_STAGE_X86_SMEP)
-#define FLAGS_ARM_S2                                                                            \
-	(FLAGS_ALL | SNEST_STAGE_BIG_ENDIAN | SNEST_STAGE_ARM_DS | SNEST_STAGE_ARM_AFFD |       \
+#define FLAGS_ARM_S2                                                                      \
+	(FLAGS_ALL | SNEST_STAGE_BIG_ENDIAN | SNEST_STAGE_ARM_DS | SNEST_STAGE_ARM_AFFD | \
 	 SNEST_STAGE_ARM_LPA)
-#define FLAGS_ARM_S1                                                                            \
-	(FLAGS_ARM_S2 | SNEST_STAGE_ARM_TBI0 | SNEST_STAGE_ARM_TBI1 | SNEST_STAGE_ARM_EPD0 |    \
-	 SNEST_STAGE_ARM_EPD1 | SNEST_STAGE_ARM_HAD0 | SNEST_STAGE_ARM_HAD1 |                   \
+#define FLAGS_ARM_S1                                                                         \
+	(FLAGS_ARM_S2 | SNEST_STAGE_ARM_TBI0 | SNEST_STAGE_ARM_TBI1 | SNEST_STAGE_ARM_EPD0 | \
+	 SNEST_STAGE_ARM_EPD1 | SNEST_STAGE_ARM_HAD0 | SNEST_STAGE_ARM_HAD1 |                \
 	 SNEST_STAGE_ARM_WXN | SNEST_STAGE_ARM_UWXN | SNEST_STAGE_ARM_PAN | SNEST_STAGE_ARM_EL2)
-#define FLAGS_RISCV32                                                                           \
+#define FLAGS_RISCV32 \
 	(FLAGS_ALL | SNEST_STAGE_BIG_ENDIAN | SNEST_STAGE_RISCV_X4 | SNEST_STAGE_RISCV_SUM)
 
 static const uint32_t format_flags[SNEST_FORMAT_COUNT] = {
 	[SNEST_FORMAT_X86_64] = FLAGS_X86,
 	[SNEST_FORMAT_VTD_SS] = FLAGS_ALL | SNEST_STAGE_NO_2M | SNEST_STAGE_NO_1G |
-	                        SNEST_STAGE_VTD_SNOOP | SNEST_STAGE_VTD_TM,
+                                SNEST_STAGE_VTD_SNOOP | SNEST_STAGE_VTD_TM,
 	[SNEST_FORMAT_AMD_V1] = FLAGS_ALL,
 	[SNEST_FORMAT_AMD_V2] = FLAGS_X86,
 	[SNEST_FORMAT_ARM_S1] = FLAGS_ARM_S1,
 	[SNEST_FORMAT_ARM_S2] = FLAGS_ARM_S2,
 	[SNEST_FORMAT_RISCV32] = FLAGS_RISCV32,
 	[SNEST_FORMAT_RISCV64] = FLAGS_RISCV32 | SNEST_STAGE_RISCV_SVNAPOT |
-	                         SNEST_STAGE_RISCV_SVPBMT | SNEST_STAGE_RISCV_SVRSW60T59B,
+                                 SNEST_STAGE_RISCV_SVPBMT | SNEST_STAGE_RISCV_SVRSW60T59B,
 };
 
 const struct sn_format *sn_format(unsigned format)

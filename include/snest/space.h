@@ -48,7 +48,7 @@ struct snest_tag {
 #define SNEST_SPACE_ANNOUNCED 0x1u
 
 struct snest_space_config {
-	size_t size; /* sizeof(struct snest_space_config) */
+	size_t size;                      /* sizeof(struct snest_space_config) */
 	const struct snest_stage *stages; /* copied */
 	uint32_t count;                   /* 0: pass-through */
 	uint32_t flags;                   /* SNEST_SPACE_* */
@@ -122,9 +122,9 @@ SNEST_API struct snest_space *snest_device_space(struct snest_device *device, ui
 
 /* What a lookup yields. Valid inside the read section in which it was asked. */
 struct snest_translation {
-	uint64_t host;   /* host address of exactly this IOVA; the GPA if outcome is _GPA */
-	uint64_t length; /* bytes from here to the end of the leaf, at least 1 */
-	uint32_t rights; /* at least what was asked for */
+	uint64_t host;    /* host address of exactly this IOVA; the GPA if outcome is _GPA */
+	uint64_t length;  /* bytes from here to the end of the leaf, at least 1 */
+	uint32_t rights;  /* at least what was asked for */
 	uint32_t outcome; /* enum snest_walk_outcome; FAULT: see the fault argument */
 };
 
@@ -252,9 +252,8 @@ struct snest_pin {
  * every fetch of the dirty log. Walks the stages. Opens its own read section.
  * Any thread. Errors: -EACCES with *fault (if not NULL); -EINVAL (length 0).
  */
-SNEST_API int snest_pin(struct snest_device *device, uint32_t pasid, uint64_t iova,
-                        uint64_t length, uint32_t access, struct snest_pin *pin,
-                        struct snest_fault *fault);
+SNEST_API int snest_pin(struct snest_device *device, uint32_t pasid, uint64_t iova, uint64_t length,
+                        uint32_t access, struct snest_pin *pin, struct snest_fault *fault);
 SNEST_API void snest_unpin(struct snest_pin *pin);
 
 /* ---- Mirror --------------------------------------------------------------- */
@@ -267,7 +266,7 @@ struct snest_sink_op {
 	uint64_t host;
 };
 
-#define SNEST_SINK_CAN_SPLIT 0x1u /* an unmap may cut what one map made */
+#define SNEST_SINK_CAN_SPLIT 0x1u  /* an unmap may cut what one map made */
 #define SNEST_SINK_UNMAP_ONLY 0x2u /* an observer (a cache): told what goes, never what comes */
 
 /*
@@ -352,7 +351,7 @@ SNEST_API int snest_space_enumerate(struct snest_space *space, uint64_t first, u
  * knows how many it made, and docs/tracing.md shows how to count from outside.
  */
 struct snest_space_stats {
-	size_t size; /* sizeof(struct snest_space_stats), set by the caller */
+	size_t size;          /* sizeof(struct snest_space_stats), set by the caller */
 	uint64_t table_bytes; /* shadow tables in use now */
 	uint64_t leaves_published;
 	uint64_t misses; /* requests that walked the stages; pins do too */
@@ -361,9 +360,9 @@ struct snest_space_stats {
 	uint64_t faults;        /* misses that were refused */
 	uint64_t invalidations;
 	uint64_t invalidations_all; /* of them, those of the whole space */
-	uint64_t leaves_dropped; /* whole tables count as one; mirrors: see sink_unmaps */
-	uint64_t over_invalidated; /* leaves dropped beyond the range asked for */
-	uint64_t evictions;        /* shadows dropped to stay in the budget */
+	uint64_t leaves_dropped;    /* whole tables count as one; mirrors: see sink_unmaps */
+	uint64_t over_invalidated;  /* leaves dropped beyond the range asked for */
+	uint64_t evictions;         /* shadows dropped to stay in the budget */
 	uint64_t sink_maps, sink_unmaps, sink_batches, sink_pages, sink_errors;
 	uint64_t table_pages; /* pages of guest memory whose writes are tracked for it now */
 	uint64_t notices;     /* of snest_table_written that concerned it */
@@ -384,7 +383,7 @@ SNEST_API int snest_device_stats(struct snest_device *device, struct snest_devic
 
 /* The VM's spaces together; those that are gone count in what is a total. */
 struct snest_shadow_stats {
-	size_t size; /* sizeof(struct snest_shadow_stats), set by the caller */
+	size_t size;              /* sizeof(struct snest_shadow_stats), set by the caller */
 	uint64_t spaces, devices; /* now */
 	uint64_t mirrors;         /* spaces with a sink now, observers included */
 	uint64_t tracked_pages;   /* pages of guest memory that are protected now */

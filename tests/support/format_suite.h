@@ -128,11 +128,11 @@ static void F(suite_leaves)(const struct test_config *config, const struct sn_pt
 				continue;
 			for (unsigned bit = lg2; bit < oa_bits; bit++)
 				F(suite_leaf)
-				(config, pt, half, level, lg2, (uint64_t)1 << bit, SNEST_READ, 0);
+			(config, pt, half, level, lg2, (uint64_t)1 << bit, SNEST_READ, 0);
 			for (unsigned n = 0; n < 8 * 64; n++)
 				F(suite_leaf)
-				(config, pt, half, level, lg2, ones(oa_bits) & ~ones(lg2), n & 7,
-				 attributes(n >> 3));
+			(config, pt, half, level, lg2, ones(oa_bits) & ~ones(lg2), n & 7,
+			 attributes(n >> 3));
 			expect(config, F(make_leaf)(pt, half, level, lg2, (uint64_t)1 << oa_bits,
 			                            SNEST_READ, 0, &raw) == -EINVAL);
 			expect(config, F(make_leaf)(pt, half, level, lg2, (uint64_t)1 << (lg2 - 1),

@@ -82,6 +82,9 @@ void model_refresh(struct model *m)
 				continue;
 			if (set->now.present)
 				remember(set, &set->now);
+			/* A mirror keeps nothing of what grants nothing, so it cannot know. */
+			if (!set->now.memory || !(set->now.rights & (SNEST_READ | SNEST_WRITE)))
+				set->was_absent = true;
 			set->now = now;
 		}
 	}
@@ -120,6 +123,7 @@ void model_invalidate(struct model *m, uint64_t first, uint64_t last)
 			if (set->now.present)
 				dropped[set->now.id] = 1;
 			set->count = 0;
+			set->was_absent = false;
 		}
 	}
 	for (unsigned p = 0; p < 2; p++) {
@@ -252,4 +256,30 @@ void model_check_shadow(const struct model *m, struct snest_space *space)
 {
 	assert_int_equal(
 		snest_space_enumerate(space, 0, UINT64_MAX, check_run, (void *)(uintptr_t)m), 0);
+}
+
+static bool mirrors(const struct model *m, struct guest_answer a, uint64_t iova, uint64_t host,
+                    uint32_t rights)
+{
+	uint32_t has;
+
+	a.gpa += offset_of(m, iova);
+	guest_answer_memory(m->guest, &a);
+	has = a.memory ? a.rights & (SNEST_READ | SNEST_WRITE) : 0;
+	return has == rights && (!has || a.host == host);
+}
+
+bool model_allows_mirror(const struct model *m, uint64_t iova, uint64_t host, uint32_t rights)
+{
+	const struct model_set *set = set_of(m, iova, false);
+
+	if (!set)
+		return false;
+	if ((!rights && set->was_absent) || mirrors(m, set->now, iova, host, rights))
+		return true;
+	for (unsigned i = 0; i < set->count; i++) {
+		if (mirrors(m, set->old[i], iova, host, rights))
+			return true;
+	}
+	return false;
 }

@@ -18,6 +18,7 @@
 
 struct model_set {
 	struct guest_answer now;
+	bool was_absent; /* at some time since the page was invalidated; for mirrors */
 	struct guest_answer *old;
 	unsigned count, room;
 };
@@ -44,5 +45,11 @@ void model_check(const struct model *model, uint64_t iova, uint32_t access, int 
 
 /* Every leaf that the shadow holds is a legal answer. */
 void model_check_shadow(const struct model *model, struct snest_space *space);
+
+/*
+ * May a mirror hold this for the page at iova (rights 0: nothing)? As for a
+ * lookup, but what was absent may be absent until it is announced.
+ */
+bool model_allows_mirror(const struct model *model, uint64_t iova, uint64_t host, uint32_t rights);
 
 #endif

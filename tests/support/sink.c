@@ -95,8 +95,8 @@ static int do_unmap(struct sink *s, const struct snest_sink_op *op)
 		if (s->map[i + n].first != at)
 			break;
 		at = s->map[i + n].last + 1;
-		assert_true(s->unmapped_count < SINK_MAPS_MAX);
-		s->unmapped[s->unmapped_count++] = s->map[i + n];
+		if (s->unmapped_count < SINK_MAPS_MAX)
+			s->unmapped[s->unmapped_count++] = s->map[i + n];
 		n++;
 	}
 	if (at != op->last + 1)

@@ -31,7 +31,7 @@ struct sink {
 	uint64_t calls, maps, unmaps, failures, told;
 	uint64_t unmapped_bytes;
 	unsigned unmapped_count;
-	struct sink_map unmapped[SINK_MAPS_MAX];
+	struct sink_map unmapped[SINK_MAPS_MAX]; /* the first of them */
 	/* Unmaps that it refused, while they are refused. */
 	unsigned refused_count;
 	struct sink_map refused[SINK_REFUSED_MAX];
