@@ -152,7 +152,8 @@ static void *use_memory(void *arg)
 	uint64_t seed = (uintptr_t)&churn, hits = 0;
 
 	snest_thread_register();
-	while (!__atomic_load_n(&churn->stop, __ATOMIC_RELAXED)) {
+	/* At least once, also where the changes are over before this thread runs. */
+	do {
 		for (unsigned i = 0; i < 50; i++) {
 			uint64_t slot = next_random(&seed) % SLOTS;
 			uint64_t addr = slot * PAGE + next_random(&seed) % WORDS * 8;
@@ -173,7 +174,7 @@ static void *use_memory(void *arg)
 				abort();
 		}
 		snest_thread_quiescent();
-	}
+	} while (!__atomic_load_n(&churn->stop, __ATOMIC_RELAXED));
 	snest_thread_unregister();
 	return (void *)(uintptr_t)(hits != 0);
 }
