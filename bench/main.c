@@ -84,6 +84,7 @@ int main(int argc, char **argv)
 	map_add(suite);
 	walk_add(suite);
 	vtd_add(suite);
+	guests_add(suite);
 	memory_add(suite);
 	failed = gb_finish(suite);
 	snest_thread_unregister();

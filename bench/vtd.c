@@ -4,11 +4,13 @@
  *
  * Descriptors: the ring is full of page-selective commands for random pages of
  * a mirrored space, nothing has changed, and the tail is moved 255 at a time.
- * Waits: one command and one wait; from the tail's write to the status in
- * memory, with readers that look up all the time beside it. The time of the
- * write alone is how long a vCPU is held.
+ * Waits: one command and one wait; from the tail's write to the interrupt that
+ * says it is complete, with readers that look up all the time beside it. The
+ * time of the write alone is how long a vCPU is held. The vCPU sleeps meanwhile,
+ * so as not to take the core that has to complete it.
  */
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 #include <snest/vtd.h>
@@ -25,7 +27,9 @@ enum {
 	R_RTADDR = 0x20,
 	R_IQH = 0x80,
 	R_IQT = 0x88,
-	R_IQA = 0x90
+	R_IQA = 0x90,
+	R_ICS = 0x9c,
+	R_IECTL = 0xa0,
 };
 #define GCMD_TE (1u << 31)
 #define GCMD_SRTP (1u << 30)
@@ -33,16 +37,18 @@ enum {
 
 #define IOTLB_PAGES(domain) (2ull | 3ull << 4 | (uint64_t)(domain) << 16)
 #define IOTLB_DOMAIN(domain) (2ull | 2ull << 4 | (uint64_t)(domain) << 16)
-#define WAIT_STATUS(value) (5ull | 1ull << 5 | (uint64_t)(value) << 32)
+#define WAIT_STATUS(value) (5ull | 3ull << 4 | (uint64_t)(value) << 32) /* and interrupt */
 
 struct vtd {
 	struct guest *guest;
 	struct snest_vtd *vtd;
 	struct snest_device *device;
 	uint64_t *ring;
-	uint32_t *status;
+	uint32_t *status, value;
 	uint64_t tail;
-	bool stop; /* atomic */
+	sem_t complete;
+	uint64_t completed; /* when */
+	bool stop;          /* atomic */
 };
 
 static uint64_t gpa(const struct vtd *v, const void *ptr)
@@ -179,11 +185,45 @@ static void *reader(void *opaque)
 
 #define WRITE_ALONE 0x100u
 
-/* arg: number of readers; WRITE_ALONE: only the register write is timed. */
+/* One command and its wait, to the end. Returns the time that is asked for. */
+static uint64_t wait_once(struct vtd *v, bool write_alone)
+{
+	uint64_t at = v->tail / 8, start, written;
+
+	v->ring[at] = IOTLB_PAGES(DOMAIN);
+	v->ring[at + 1] = v->value % v->guest->shape.leaves * PAGE;
+	at = (at + 2) % (RING * 2);
+	v->ring[at] = WAIT_STATUS(++v->value);
+	v->ring[at + 1] = gpa(v, v->status);
+	v->tail = (v->tail + 32) % (RING * 16);
+	start = now_ns();
+	reg_write(v, R_IQT, 4, v->tail);
+	written = now_ns();
+	while (sem_wait(&v->complete))
+		continue;
+	reg_write(v, R_ICS, 4, 1);
+	return (write_alone ? written : v->completed) - start;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/*
+ * arg: number of readers; WRITE_ALONE: only the register write is timed. What
+ * counts is the median of WAITS: a thread that loses its core in the middle of a
+ * read section holds everybody up until it has it back.
+ */
+#define WAITS 31u
+
 static void run_wait(struct gb_run *run, void *group, uint64_t arg)
 {
 	struct vtd *v = group;
-	unsigned readers = arg & 0xff, value = 0;
+	unsigned readers = arg & 0xff;
+	uint64_t ns[WAITS];
 	pthread_t thread[16];
 
 	v->stop = false;
@@ -192,21 +232,13 @@ static void run_wait(struct gb_run *run, void *group, uint64_t arg)
 	/* A vCPU is no reader. */
 	snest_thread_offline();
 	while (gb_next(run, 1)) {
-		uint64_t at = v->tail / 8, start, written;
-
-		v->ring[at] = IOTLB_PAGES(DOMAIN);
-		v->ring[at + 1] = value % v->guest->shape.leaves * PAGE;
-		at = (at + 2) % (RING * 2);
-		v->ring[at] = WAIT_STATUS(++value);
-		v->ring[at + 1] = gpa(v, v->status);
-		v->tail = (v->tail + 32) % (RING * 16);
-		start = now_ns();
-		reg_write(v, R_IQT, 4, v->tail);
-		written = now_ns();
-		while (__atomic_load_n(v->status, __ATOMIC_ACQUIRE) != value)
-			continue;
-		gb_manual(run, (arg & WRITE_ALONE ? written : now_ns()) - start);
+		for (unsigned i = 0; i < WAITS; i++)
+			ns[i] = wait_once(v, arg & WRITE_ALONE);
+		qsort(ns, WAITS, sizeof(ns[0]), by_value);
+		gb_manual(run, ns[WAITS / 2]);
 	}
+	if (*v->status != v->value)
+		gb_fail(run, "the status is not that of the last wait");
 	snest_thread_online();
 	__atomic_store_n(&v->stop, true, __ATOMIC_RELAXED);
 	for (unsigned i = 0; i < readers; i++)
@@ -214,6 +246,16 @@ static void run_wait(struct gb_run *run, void *group, uint64_t arg)
 }
 
 /* ---- Groups -------------------------------------------------------------------------------- */
+
+static void interrupt(void *opaque, uint64_t address, uint32_t data)
+{
+	struct vtd *v = opaque;
+
+	(void)address;
+	(void)data;
+	v->completed = now_ns();
+	sem_post(&v->complete);
+}
 
 static int sink_apply(void *opaque, const struct snest_sink_op *ops, size_t count, size_t *done)
 {
@@ -231,13 +273,21 @@ static void *setup(const uint64_t *arg)
 		.flags = SNEST_SINK_CAN_SPLIT,
 		.apply = sink_apply,
 	};
+	struct snest_vtd_hooks hooks = {.size = sizeof(hooks), .msi = interrupt};
+	struct snest_vtd_config config = {
+		.size = sizeof(config),
+		.features = SNEST_VTD_QUEUE | SNEST_VTD_CACHING_MODE,
+		.hooks = &hooks,
+	};
 	struct vtd *v = must_alloc(sizeof(*v), 64);
 	uint64_t *root, *context;
 	const char *why = "";
 
 	memset(v, 0, sizeof(*v));
 	v->guest = guest_create(&shape);
-	must(snest_vtd_create(v->guest->vm, NULL, &v->vtd, &why), why);
+	hooks.opaque = v;
+	must(-sem_init(&v->complete, 0, 0), "semaphore");
+	must(snest_vtd_create(v->guest->vm, &config, &v->vtd, &why), why);
 	root = page(v);
 	context = page(v);
 	v->ring = page(v);
@@ -250,6 +300,7 @@ static void *setup(const uint64_t *arg)
 	reg_write(v, R_IQA, 8, gpa(v, v->ring));
 	command(v, GCMD_QIE);
 	command(v, GCMD_TE);
+	reg_write(v, R_IECTL, 4, 0);
 	must(snest_vtd_device(v->vtd, RID, &v->device), "device");
 	must(snest_vtd_mirror(v->vtd, RID, SNEST_NO_PASID, &sink), "mirror");
 	return v;
@@ -273,11 +324,13 @@ static const struct gb_member queue_members[] = {
 };
 
 static const struct gb_member wait_members[] = {
-	{"no reader", .flags = GB_MANUAL, .run = run_wait, .arg = 0},
-	{"1 reader", .flags = GB_MANUAL, .run = run_wait, .arg = 1},
-	{"4 readers", .flags = GB_MANUAL, .run = run_wait, .arg = 4},
-	{"vCPU, no reader", .flags = GB_MANUAL, .run = run_wait, .arg = WRITE_ALONE},
-	{"vCPU, 1 reader", .flags = GB_MANUAL, .run = run_wait, .arg = 1 | WRITE_ALONE},
+	{"no reader", .flags = GB_MANUAL, .iterations = 5, .run = run_wait, .arg = 0},
+	{"1 reader", .flags = GB_MANUAL, .iterations = 5, .run = run_wait, .arg = 1},
+	{"4 readers", .flags = GB_MANUAL, .iterations = 5, .run = run_wait, .arg = 4},
+	{"vCPU, no reader", .flags = GB_MANUAL, .iterations = 5, .run = run_wait,
+         .arg = WRITE_ALONE},
+	{"vCPU, 1 reader", .flags = GB_MANUAL, .iterations = 5, .run = run_wait,
+         .arg = 1 | WRITE_ALONE},
 };
 
 void vtd_add(struct gb_suite *suite)

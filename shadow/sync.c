@@ -288,6 +288,23 @@ static void split_leaf(struct sn_sync *s, uint64_t first, unsigned shift, uint64
 	}
 }
 
+/*
+ * The same translation, from a larger page of the guest than was known: from now
+ * on an invalidation of any part of that page means this leaf too.
+ */
+static void note_origin(struct sn_sync *s, uint64_t iova, unsigned shift, uint64_t entry,
+                        unsigned origin)
+{
+	int error;
+	/* All tables on the way are there, so this only marks them. */
+	uint64_t *slot = sn_tree_slot(s->tree, &s->space->graveyard, iova, shift, origin, &error);
+
+	if (s->tree->origin < origin)
+		__atomic_store_n(&s->tree->origin, (uint8_t)origin, __ATOMIC_RELAXED);
+	if (slot)
+		sn_sh_store(slot, (entry & ~SN_SH_ORIGIN) | (uint64_t)origin << SN_SH_ORIGIN_SHIFT);
+}
+
 static int old_leaf(void *opaque, uint64_t iova, unsigned shift, uint64_t entry)
 {
 	struct sn_sync *s = opaque;
@@ -298,6 +315,9 @@ static int old_leaf(void *opaque, uint64_t iova, unsigned shift, uint64_t entry)
 	if (!(entry & SN_SH_HELD) &&
 	    agrees(s, from, to, (entry & SN_SH_ADDR) + (from - iova), sn_sh_rights(entry))) {
 		s->agreed += to - from + 1;
+		if (s->run[s->at].first_lg2 > SN_SH_SHIFT0 &&
+		    s->run[s->at].first_lg2 > sn_sh_origin(entry))
+			note_origin(s, iova, shift, entry, s->run[s->at].first_lg2);
 		return 0;
 	}
 	if ((s->mirror->sink.flags & SNEST_SINK_CAN_SPLIT) && !(entry & SN_SH_HELD))
