@@ -173,6 +173,7 @@ int sn_memory_write(const struct sn_memory_map *map, uint64_t addr, const void *
 			if (!fn || !fn->write || fn->write(fn->opaque, addr, from, n))
 				return -EFAULT;
 		}
+		sn_shadow_wrote(map->vm, addr, n);
 		from += n;
 		addr += n;
 		length -= n;

@@ -69,6 +69,11 @@ void sn_shadow_destroy(struct snest_vm *vm);
  */
 void sn_shadow_wait(struct snest_vm *vm);
 /*
+ * shadow/: snest itself wrote memory of the guest, which the dirty log has to
+ * know. Addresses of the memory map. Inside the read section of the write.
+ */
+void sn_shadow_wrote(struct snest_vm *vm, uint64_t gpa, uint64_t length);
+/*
  * shadow/: calls done(opaque) on the reclaim thread, which also has to be the
  * caller, when no pin that exists now is held any more; at once if there is
  * none. In the order of the calls. `node` is in use until then.

@@ -12,6 +12,14 @@ void sn_dirty_mark(struct snest_space *space, uint64_t iova, uint64_t gpa, uint6
 	sn_dirty_add(&space->vm->shadow->dirty, gpa, gpa + length - 1);
 }
 
+void sn_shadow_wrote(struct snest_vm *vm, uint64_t gpa, uint64_t length)
+{
+	struct sn_shadow *shadow = __atomic_load_n(&vm->shadow, __ATOMIC_ACQUIRE);
+
+	if (shadow && __atomic_load_n(&shadow->log_dirty, __ATOMIC_ACQUIRE))
+		sn_dirty_add(&shadow->dirty, gpa, gpa + length - 1);
+}
+
 /* Withholds write rights. Under the space's lock. */
 static void withhold(struct snest_space *space, uint64_t iova_first, uint64_t iova_last,
                      uint64_t host_first, uint64_t host_last)
@@ -30,13 +38,17 @@ int snest_dirty_start(struct snest_vm *vm)
 		return -ENOMEM;
 	if (sn_reclaim_would_deadlock(&vm->reclaim))
 		return -EDEADLK;
+	/* Who found an earlier log still on has marked its pages by then; they are not this one's. */
+	sn_reclaim_barrier(&vm->reclaim);
 	pthread_mutex_lock(&shadow->lock);
 	if (shadow->log_dirty) {
 		pthread_mutex_unlock(&shadow->lock);
 		return -EBUSY;
 	}
-	shadow->log_dirty = true;
+	sn_dirty_reset(&shadow->dirty);
+	__atomic_store_n(&shadow->log_dirty, true, __ATOMIC_RELEASE);
 	for (struct snest_space *space = shadow->spaces; space; space = space->next) {
+		sn_dirty_reset(&space->dirty);
 		pthread_mutex_lock(&space->lock);
 		__atomic_store_n(&space->log_dirty, true, __ATOMIC_RELEASE);
 		withhold(space, 0, UINT64_MAX, 0, UINT64_MAX);
@@ -58,7 +70,7 @@ int snest_dirty_stop(struct snest_vm *vm)
 		pthread_mutex_unlock(&shadow->lock);
 		return -ENOENT;
 	}
-	shadow->log_dirty = false;
+	__atomic_store_n(&shadow->log_dirty, false, __ATOMIC_RELEASE);
 	for (struct snest_space *space = shadow->spaces; space; space = space->next) {
 		pthread_mutex_lock(&space->lock);
 		__atomic_store_n(&space->log_dirty, false, __ATOMIC_RELEASE);

@@ -11,7 +11,9 @@
  *   - a fetch takes the marks, then withholds the write right of the leaves,
  *     then waits for readers: whoever found the right before has written by
  *     then, and whoever comes later marks the page for the next fetch;
- *   - a pin for writing is marked again by every fetch until it is released.
+ *   - a pin for writing is marked again by every fetch until it is released;
+ *   - what snest itself writes (accessed and dirty flags, completions, records)
+ *     is marked by GPA behind the write, in the write's read section.
  *
  * In a mirrored space, whose shadow is what the sink holds, writes never get
  * the right back while the log is on: each is a miss, and marks.

@@ -72,6 +72,9 @@ static void fill_publish(struct snest_space *space, uint64_t iova, uint32_t acce
 	int ret = -EAGAIN;
 
 	pthread_mutex_lock(&space->lock);
+	/* While writes are logged a large leaf must not push out a page that may be written. */
+	if (space->log_dirty && lg2 > SN_SH_SHIFT0 && sn_tree_is_split(tree, iova, leaf_shift(lg2)))
+		lg2 = SN_SH_SHIFT0;
 	/*
 	 * memory.seq: the changer makes it odd before it publishes the new map,
 	 * and comes through this lock afterwards (core/memory.h).
@@ -106,6 +109,19 @@ static bool is_named(const struct snest_space *space, uint64_t iova)
 	return !space->stages.count || pt->format != SNEST_FORMAT_ARM_S1 ||
 	       !(pt->flags & (SNEST_STAGE_ARM_TBI0 | SNEST_STAGE_ARM_TBI1)) || iova >> 55 == 0 ||
 	       iova >> 55 == 0x1ff;
+}
+
+/*
+ * Does a walk for this access leave what hardware would leave? One that asks for
+ * no right sets no accessed flag, and the leaf would keep a later one from it.
+ */
+static bool leaves_flags(const struct snest_space *space, uint32_t access)
+{
+	for (unsigned i = 0; i < space->stages.count && !(access & SNEST_RIGHTS); i++) {
+		if (space->stages.pt[i].flags & SNEST_STAGE_HW_A)
+			return false;
+	}
+	return true;
 }
 
 int sn_space_fill(struct snest_space *space, uint64_t iova, uint32_t access, struct sn_fill *fill,
@@ -158,7 +174,7 @@ int sn_space_fill(struct snest_space *space, uint64_t iova, uint32_t access, str
 		}
 	}
 	fill_publish(space, iova, access, &t, rights, guest_lg2, seq, memory_seq,
-	             t.lg2 >= SN_SH_SHIFT0 && is_named(space, iova));
+	             t.lg2 >= SN_SH_SHIFT0 && is_named(space, iova) && leaves_flags(space, access));
 	SN_PROBE4(fill, space, iova, t.host, t.lg2);
 	return 0;
 }

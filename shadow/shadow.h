@@ -29,7 +29,7 @@ struct sn_shadow {
 	struct sn_pins pins;
 	struct sn_dirty dirty; /* by GPA */
 	struct sn_tracker tracker;
-	bool log_dirty;                /* under lock: new spaces begin with the log on */
+	bool log_dirty;                /* atomic; written under lock: new spaces begin with it on */
 	uint64_t drains;               /* atomic, relaxed */
 	struct snest_space_stats gone; /* of spaces that are no more */
 };

@@ -115,6 +115,22 @@ static void bury(struct sn_graveyard *g, uint64_t *table, uint64_t tables)
 	pthread_mutex_unlock(&g->lock);
 }
 
+static void wake(struct sn_graveyard *g)
+{
+	if (g->idle) {
+		g->idle = false;
+		sn_reclaim_wake(&g->vm->reclaim);
+	}
+}
+
+bool sn_graveyard_is_full(struct sn_graveyard *g)
+{
+	if (__atomic_load_n(&g->unlinked, __ATOMIC_RELAXED) < g->linked_max)
+		return false;
+	wake(g);
+	return true;
+}
+
 /* ---- Growing and inserting ------------------------------------------------ */
 
 static uint64_t *table_alloc(struct sn_tree *tree, struct sn_graveyard *g, unsigned shift,
@@ -122,17 +138,17 @@ static uint64_t *table_alloc(struct sn_tree *tree, struct sn_graveyard *g, unsig
 {
 	uint64_t *table;
 
-	if (g->idle) {
-		g->idle = false;
-		sn_reclaim_wake(&g->vm->reclaim);
-	}
+	wake(g);
 	if (g->linked >= g->linked_max) {
 		*error = -ENOSPC;
 		return NULL;
 	}
 	table = sn_pool_alloc(&g->vm->pool, 12, error);
-	if (!table)
+	if (!table) {
+		/* Other spaces' tables may wait for readers, and nobody has been woken for them. */
+		sn_reclaim_wake(&g->vm->reclaim);
 		return NULL;
+	}
 
 	struct sn_page *page = sn_pool_page(table);
 
@@ -199,8 +215,8 @@ uint64_t *sn_tree_slot(struct sn_tree *tree, struct sn_graveyard *g, uint64_t io
 		return NULL;
 	if (origin <= shift)
 		origin = 0;
-	else if (tree->origin < origin)
-		tree->origin = (uint8_t)origin;
+	else
+		sn_tree_note_origin(tree, origin);
 	at = tree->root & SN_SH_ROOT_SHIFT;
 	table = sn_sh_table(tree->root);
 	for (;;) {
@@ -225,6 +241,24 @@ uint64_t *sn_tree_slot(struct sn_tree *tree, struct sn_graveyard *g, uint64_t io
 		table = lower;
 		at -= SN_SH_BITS;
 	}
+}
+
+bool sn_tree_is_split(const struct sn_tree *tree, uint64_t iova, unsigned shift)
+{
+	unsigned at = tree->root & SN_SH_ROOT_SHIFT;
+	const uint64_t *table = sn_sh_table(tree->root);
+
+	while (at >= shift && iova >> at < SN_SH_SLOTS) {
+		uint64_t entry = table[sn_sh_index(iova, at)];
+
+		if (!sn_sh_is_table(entry, at))
+			return false;
+		if (at == shift)
+			return true;
+		table = sn_sh_table(entry);
+		at -= SN_SH_BITS;
+	}
+	return false;
 }
 
 /* Number of tables at and below one, for the account; bounded by what the tree holds. */
@@ -451,7 +485,7 @@ void sn_tree_detach(struct sn_tree *tree, struct sn_graveyard *graveyard)
 	sn_sh_store(&tree->root, SN_TREE_EMPTY);
 	tree->tables = 0;
 	tree->tidy_at = TIDY_TABLES;
-	tree->origin = 0;
+	__atomic_store_n(&tree->origin, 0, __ATOMIC_RELAXED);
 	bury(graveyard, sn_sh_table(root), tables);
 }
 
@@ -496,7 +530,26 @@ void sn_tree_tidy(struct sn_tree *tree, struct sn_graveyard *graveyard)
 	tree->tidy_at = tree->tables + (grown < room / 2 ? grown : room / 2 + 1);
 }
 
-/* ---- Visiting ----------------------------------------------------------------- */
+/* ---- Counting and visiting ----------------------------------------------------------------- */
+
+static uint64_t leaves_below(const uint64_t *table, unsigned shift)
+{
+	uint64_t left = sn_pool_page(table)->used, n = left;
+
+	for (unsigned i = 0; shift != SN_SH_SHIFT0 && left; i++) {
+		left -= table[i] != 0;
+		if (sn_sh_is_table(table[i], shift))
+			n += leaves_below(sn_sh_table(table[i]), shift - SN_SH_BITS) - 1;
+	}
+	return n;
+}
+
+uint64_t sn_tree_leaves(const struct sn_tree *tree)
+{
+	return sn_tree_is_empty(tree)
+	               ? 0
+	               : leaves_below(sn_sh_table(tree->root), tree->root & SN_SH_ROOT_SHIFT);
+}
 
 struct visit {
 	int (*fn)(void *opaque, uint64_t iova, unsigned shift, uint64_t entry);

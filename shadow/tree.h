@@ -27,7 +27,7 @@ struct sn_tree {
 	uint64_t root;    /* atomic; address of the top table | its index bit */
 	uint64_t tables;  /* tables linked; under the space's lock */
 	uint64_t tidy_at; /* tables at which empty ones are looked for */
-	uint8_t origin;   /* largest ORIGIN below, 0 if none ever was; sticky until detached */
+	uint8_t origin;   /* atomic; largest ORIGIN below, 0 if none ever was; until detached */
 };
 
 /* Tables that wait to be freed; under the space's lock but where said. */
@@ -45,11 +45,11 @@ struct sn_graveyard {
 	uint64_t linked_max;
 };
 
-/* As many tables wait for readers as the budget allows to be in use. */
-static inline bool sn_graveyard_is_full(const struct sn_graveyard *graveyard)
-{
-	return __atomic_load_n(&graveyard->unlinked, __ATOMIC_RELAXED) >= graveyard->linked_max;
-}
+/*
+ * As many tables wait for readers as the budget allows to be in use. Under the
+ * space's lock; sees to it that they do not wait for ever.
+ */
+bool sn_graveyard_is_full(struct sn_graveyard *graveyard);
 
 /* An empty tree's root: a table of zeros, so that readers need no special case. */
 extern const uint64_t sn_tree_nothing[SN_SH_SLOTS];
@@ -58,6 +58,13 @@ extern const uint64_t sn_tree_nothing[SN_SH_SLOTS];
 static inline bool sn_tree_is_empty(const struct sn_tree *tree)
 {
 	return __atomic_load_n(&tree->root, __ATOMIC_RELAXED) == SN_TREE_EMPTY;
+}
+
+/* A leaf of a guest's page of 2^origin bytes is about to be stored. Under the lock. */
+static inline void sn_tree_note_origin(struct sn_tree *tree, unsigned origin)
+{
+	if (tree->origin < origin)
+		__atomic_store_n(&tree->origin, (uint8_t)origin, __ATOMIC_RELAXED);
 }
 
 /*
@@ -97,6 +104,9 @@ void sn_graveyard_init(struct sn_graveyard *graveyard, struct snest_vm *vm);
  */
 uint64_t *sn_tree_slot(struct sn_tree *tree, struct sn_graveyard *graveyard, uint64_t iova,
                        unsigned shift, unsigned origin, int *error);
+
+/* Is there a table for smaller leaves where one of 2^shift bytes around iova would be? Under the lock. */
+bool sn_tree_is_split(const struct sn_tree *tree, uint64_t iova, unsigned shift);
 
 /* Stores a leaf (or 0) into a slot of sn_tree_slot; unlinks a table that was there. */
 void sn_tree_store(struct sn_tree *tree, struct sn_graveyard *graveyard, uint64_t *slot,
@@ -140,6 +150,9 @@ void sn_tree_tidy(struct sn_tree *tree, struct sn_graveyard *graveyard);
 
 /* Unlinks everything in one store, whatever it holds. */
 void sn_tree_detach(struct sn_tree *tree, struct sn_graveyard *graveyard);
+
+/* How many leaves there are. Under the lock; cost follows the tables. */
+uint64_t sn_tree_leaves(const struct sn_tree *tree);
 
 /*
  * Calls visit for every leaf that overlaps first..last, ascending: its IOVA,

@@ -209,12 +209,14 @@ unsigned sn_env_update(struct sn_env *env, unsigned k, unsigned level, uint64_t 
 	}
 	reason = target_cmpxchg(&t, entry_lg2, &expected,
 	                        swap ? sn_entry_swap(desired, entry_lg2) : desired);
-	if (reason == 0)
+	if (reason == 0) {
 		*raw = desired;
-	else if (reason == UINT_MAX)
+		sn_shadow_wrote(env->vm, t.gpa, (uint64_t)1 << entry_lg2);
+	} else if (reason == UINT_MAX) {
 		*raw = swap ? sn_entry_swap(expected, entry_lg2) : expected;
-	else
+	} else {
 		return sn_env_fault(env, reason, k, level, at, SNEST_WRITE, at, *raw);
+	}
 	return reason;
 }
 
