@@ -35,6 +35,7 @@ void sn_space_count(struct snest_space *space, struct snest_space_stats *now)
 	pthread_mutex_lock(&space->lock);
 	*now = space->stats;
 	now->table_bytes = space->graveyard.linked * 4096;
+	now->leaves = sn_tree_leaves(&space->tree[0]) + sn_tree_leaves(&space->tree[1]);
 	now->table_pages = space->track ? space->track->count : 0;
 	pthread_mutex_unlock(&space->lock);
 	now->invalidations = __atomic_load_n(&space->invalidations, __ATOMIC_RELAXED);
@@ -87,6 +88,7 @@ int snest_shadow_stats(struct snest_vm *vm, struct snest_shadow_stats *stats)
 		sn_space_count(space, &one);
 		add_totals(&now.sum, &one);
 		now.sum.table_bytes += one.table_bytes;
+		now.sum.leaves += one.leaves;
 		now.sum.table_pages += one.table_pages;
 		now.spaces++;
 		pthread_mutex_lock(&space->lock);

@@ -141,16 +141,20 @@ static void test_invalidations(void **state)
 	for (uint64_t at = 0; at < 0x10000; at += 4096)
 		assert_int_equal(look(at, SNEST_READ), 0);
 	assert_int_equal(of_space().leaves_published, 16);
+	assert_int_equal(of_space().leaves, 16);
 	assert_true(of_space().table_bytes > 0);
 
 	assert_int_equal(snest_space_invalidate(f.space, 0x1000, 0x2fff, 0), 0);
 	assert_int_equal(of_space().invalidations, 1);
 	assert_int_equal(of_space().invalidations_all, 0);
 	assert_int_equal(of_space().leaves_dropped, 2);
+	assert_int_equal(of_space().leaves, 14);
+	assert_int_equal(of_vm().sum.leaves, 14);
 	assert_int_equal(of_space().over_invalidated, 0);
 	assert_int_equal(snest_space_invalidate(f.space, 1, 0, 0), 0);
 	assert_int_equal(of_space().invalidations, 2);
 	assert_int_equal(of_space().invalidations_all, 1);
+	assert_int_equal(of_space().leaves, 0);
 	assert_int_equal(of_space().evictions, 0);
 }
 

@@ -366,8 +366,12 @@ struct snest_space_stats {
 	uint64_t sink_maps, sink_unmaps, sink_batches, sink_pages, sink_errors;
 	uint64_t table_pages; /* pages of guest memory whose writes are tracked for it now */
 	uint64_t notices;     /* of snest_table_written that concerned it */
+	uint64_t leaves;      /* entries of the shadow that map something, now */
 };
-/* Fills *stats. Any thread. Errors: -EINVAL, -E2BIG. */
+/*
+ * Fills *stats. Any thread. Takes the space's lock, and counts the leaves under
+ * it: cost follows the tables. Errors: -EINVAL, -E2BIG.
+ */
 SNEST_API int snest_space_stats(struct snest_space *space, struct snest_space_stats *stats);
 
 struct snest_device_stats {
