@@ -16,7 +16,7 @@ int sn_mirror_observe(struct snest_space *space, uint64_t first, uint64_t last)
 	int ret = m->sink.apply(m->sink.opaque, &op, 1, &done);
 
 	SN_PROBE4(sink, space, 1u, done, ret);
-	if (first == 0 && last == UINT64_MAX)
+	if (!ret && done && first == 0 && last == UINT64_MAX)
 		space->unremembered = 0;
 	space->stats.sink_batches++;
 	space->stats.sink_unmaps++;

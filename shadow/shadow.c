@@ -116,14 +116,17 @@ struct sn_shadow *sn_shadow(struct snest_vm *vm)
 	sn_tracker_init(&shadow->tracker, vm);
 	shadow->listener.changed = memory_changed;
 	shadow->listener.settled = memory_settled;
+	/* First: whoever fills a leaf has found this, so no change of memory may miss it. */
+	sn_memory_listen(&vm->memory, &shadow->listener);
 	if (!__atomic_compare_exchange_n(&vm->shadow, &expected, shadow, false, __ATOMIC_ACQ_REL,
 	                                 __ATOMIC_ACQUIRE)) {
+		sn_memory_unlisten(&vm->memory, &shadow->listener);
 		sn_tracker_fini(&shadow->tracker);
 		sn_pins_fini(&shadow->pins);
+		sn_dirty_fini(&shadow->dirty);
 		pthread_mutex_destroy(&shadow->lock);
 		sn_vm_free(vm, shadow, sizeof(*shadow));
 		return expected;
 	}
-	sn_memory_listen(&vm->memory, &shadow->listener);
 	return shadow;
 }
