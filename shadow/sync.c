@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Sync of a mirrored space, the general way; see sync.h. */
 #include <errno.h>
+#include <inttypes.h>
 #include "core/probe.h"
 #include "shadow/sync.h"
 #include "shadow/track.h"
@@ -30,8 +31,8 @@ static int insert(struct sn_sync *s, uint64_t first, uint64_t last, uint64_t hos
 {
 	uint64_t at = first;
 
-	if (origin > SN_SH_SHIFT0 && s->tree->origin < origin)
-		__atomic_store_n(&s->tree->origin, (uint8_t)origin, __ATOMIC_RELAXED);
+	if (origin > SN_SH_SHIFT0)
+		sn_tree_note_origin(s->tree, origin);
 	if (s->space->log_dirty && (rights & SNEST_WRITE))
 		rights = (rights & ~(uint64_t)SNEST_WRITE) | SN_SH_LOGGED;
 	for (;;) {
@@ -116,6 +117,9 @@ static void refused(struct sn_sync *s, const struct snest_sink_op *op, int error
 		s->space->stats.sink_errors++;
 		if (!m->error)
 			m->error = error;
+		sn_log_guest(s->space->vm, SNEST_LOG_WARNING,
+		             "a sink refused to unmap IOVA 0x%" PRIx64 " - 0x%" PRIx64 ": error %d",
+		             op->first, op->last, error);
 		/* Still held by the sink; lookups do not use it, the next sync tries again. */
 		insert(s, op->first, op->last, op->host, SN_SH_HELD, 0, true);
 	}
@@ -215,13 +219,9 @@ static uint64_t unit_last(const struct sn_tree *tree, uint64_t iova)
 	}
 }
 
-/* Unmaps the unit of a leaf, whole. */
-static void unmap_unit(struct sn_sync *s, uint64_t iova)
+/* first..last goes, and may lie partly outside of what is being read: that is read again. */
+static void taken_along(struct sn_sync *s, uint64_t first, uint64_t last)
 {
-	uint64_t first = unit_first(s->tree, iova), last = unit_last(s->tree, iova);
-	unsigned shift;
-	uint64_t entry = sn_tree_find(s->tree, first, &shift);
-
 	s->cut = true;
 	if (s->again_first > first)
 		s->again_first = first;
@@ -230,6 +230,16 @@ static void unmap_unit(struct sn_sync *s, uint64_t iova)
 	if (s->again_last < last)
 		s->again_last = last;
 	erase(s, first, last);
+}
+
+/* Unmaps the unit of a leaf, whole. */
+static void unmap_unit(struct sn_sync *s, uint64_t iova)
+{
+	uint64_t first = unit_first(s->tree, iova), last = unit_last(s->tree, iova);
+	unsigned shift;
+	uint64_t entry = sn_tree_find(s->tree, first, &shift);
+
+	taken_along(s, first, last);
 	sn_sync_queue(s, false, first, last, entry & SN_SH_ADDR, sn_sh_rights(entry));
 }
 
@@ -242,49 +252,79 @@ static bool agrees(struct sn_sync *s, uint64_t first, uint64_t last, uint64_t ho
 	       run->addr + (first - run->first) == host;
 }
 
-/* A part of a leaf that begins at `first`: stored anew without a word to the sink, or unmapped. */
-static void store_part(struct sn_sync *s, uint64_t first, uint64_t entry, uint64_t from,
-                       uint64_t to, bool keep)
+/* A part of a leaf that begins at `first` stays: stored anew, without a word to the sink. */
+static bool keep_part(struct sn_sync *s, uint64_t first, uint64_t entry, uint64_t from, uint64_t to)
 {
-	uint64_t host = (entry & SN_SH_ADDR) + (from - first), rights = sn_sh_rights(entry);
+	return !insert(s, from, to, (entry & SN_SH_ADDR) + (from - first), sn_sh_rights(entry),
+	               sn_sh_origin(entry), from != first || (entry & SN_SH_START));
+}
 
-	if (!keep || insert(s, from, to, host, rights, sn_sh_origin(entry),
-	                    from != first || (entry & SN_SH_START)))
-		sn_sync_queue(s, false, from, to, host, rights);
+static void drop_part(struct sn_sync *s, uint64_t first, uint64_t entry, uint64_t from, uint64_t to)
+{
+	sn_sync_queue(s, false, from, to, (entry & SN_SH_ADDR) + (from - first),
+	              sn_sh_rights(entry));
+}
+
+/*
+ * There is no memory for the parts of a leaf: it goes as a whole. If the sink
+ * refuses that, it is put back where it was, which takes no memory either.
+ */
+static void drop_leaf(struct sn_sync *s, uint64_t first, uint64_t last, uint64_t entry)
+{
+	taken_along(s, first, last);
+	drop_part(s, first, entry, first, last);
+}
+
+/*
+ * Of a leaf, the part that begins at `at`: where it ends, and whether it stays.
+ * Called with ascending addresses.
+ */
+static bool part_stays(struct sn_sync *s, uint64_t first, uint64_t last, uint64_t entry,
+                       uint64_t at, uint64_t *to)
+{
+	const struct snest_run *run;
+
+	*to = last;
+	if (at < s->first) {
+		*to = s->first - 1;
+		return true;
+	}
+	if (at > s->last)
+		return true;
+	run = run_at(s, at);
+	if (*to > s->last)
+		*to = s->last;
+	if (run && run->last < *to)
+		*to = run->last;
+	else if (!run && s->at < s->count && s->run[s->at].first <= *to)
+		*to = s->run[s->at].first - 1;
+	return agrees(s, at, *to, (entry & SN_SH_ADDR) + (at - first), sn_sh_rights(entry));
 }
 
 /* Of one leaf, exactly the parts inside the window that differ go. */
 static void split_leaf(struct sn_sync *s, uint64_t first, unsigned shift, uint64_t entry)
 {
-	uint64_t host = entry & SN_SH_ADDR, rights = sn_sh_rights(entry), at = first;
-	uint64_t last = first + sn_mask(shift);
+	uint64_t last = first + sn_mask(shift), at, to;
+	unsigned run = s->at;
 
 	s->cut = true;
 	erase(s, first, last);
-	for (;;) {
-		uint64_t to = last;
-		bool keep;
-
-		if (at < s->first) {
-			to = s->first - 1;
-			keep = true;
-		} else if (at > s->last) {
-			keep = true;
-		} else {
-			const struct snest_run *run = run_at(s, at);
-
-			if (to > s->last)
-				to = s->last;
-			if (run && run->last < to)
-				to = run->last;
-			else if (!run && s->at < s->count && s->run[s->at].first <= to)
-				to = s->run[s->at].first - 1;
-			keep = agrees(s, at, to, host + (at - first), rights);
-		}
-		store_part(s, first, entry, at, to, keep);
-		if (to == last)
+	/* First what stays, so that nothing has been said yet if that cannot be stored. */
+	for (at = first;; at = to + 1) {
+		if (part_stays(s, first, last, entry, at, &to) &&
+		    !keep_part(s, first, entry, at, to)) {
+			drop_leaf(s, first, last, entry);
 			return;
-		at = to + 1;
+		}
+		if (to == last)
+			break;
+	}
+	s->at = run;
+	for (at = first;; at = to + 1) {
+		if (!part_stays(s, first, last, entry, at, &to))
+			drop_part(s, first, entry, at, to);
+		if (to == last)
+			break;
 	}
 }
 
@@ -299,8 +339,7 @@ static void note_origin(struct sn_sync *s, uint64_t iova, unsigned shift, uint64
 	/* All tables on the way are there, so this only marks them. */
 	uint64_t *slot = sn_tree_slot(s->tree, &s->space->graveyard, iova, shift, origin, &error);
 
-	if (s->tree->origin < origin)
-		__atomic_store_n(&s->tree->origin, (uint8_t)origin, __ATOMIC_RELAXED);
+	sn_tree_note_origin(s->tree, origin);
 	if (slot)
 		sn_sh_store(slot, (entry & ~SN_SH_ORIGIN) | (uint64_t)origin << SN_SH_ORIGIN_SHIFT);
 }
@@ -643,11 +682,11 @@ static int stale_leaf(void *opaque, uint64_t iova, unsigned shift, uint64_t entr
 	if (st->host_last < host + sn_mask(shift))
 		to = iova + (st->host_last - host);
 	erase(s, iova, last);
-	if (from > iova)
-		store_part(s, iova, entry, iova, from - 1, true);
-	store_part(s, iova, entry, from, to, false);
-	if (to < last)
-		store_part(s, iova, entry, to + 1, last, true);
+	if ((from > iova && !keep_part(s, iova, entry, iova, from - 1)) ||
+	    (to < last && !keep_part(s, iova, entry, to + 1, last)))
+		drop_leaf(s, iova, last, entry);
+	else
+		drop_part(s, iova, entry, from, to);
 	return 0;
 }
 
