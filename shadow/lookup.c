@@ -498,10 +498,20 @@ static int dma(struct snest_device *device, uint32_t pasid, uint64_t iova, void 
 	sn_read_begin();
 	while (total < length) {
 		struct snest_translation t;
+		struct snest_space *space;
 		size_t n = 0;
-		struct snest_space *space =
-			sn_device_lookup_space(device, pasid, iova + total, access, &t, fault);
 
+		/* The bus has no addresses beyond 2^64, and does not begin again. */
+		if (total && iova + total == 0) {
+			ret = -EACCES;
+			if (fault)
+				*fault = (struct snest_fault){.reason = SNEST_FAULT_INPUT_RANGE,
+				                              .stage = SNEST_NO_STAGE,
+				                              .for_stage = SNEST_NO_STAGE,
+				                              .access = (uint8_t)access};
+			break;
+		}
+		space = sn_device_lookup_space(device, pasid, iova + total, access, &t, fault);
 		ret = space ? dma_piece(device, space, iova + total, (char *)buf + total,
 		                        length - total, access, &n, fault)
 		            : -EACCES;
