@@ -158,7 +158,14 @@ void sn_sync_queue(struct sn_sync *s, bool map, uint64_t first, uint64_t last, u
                    uint64_t rights)
 {
 	struct sn_mirror *m = s->mirror;
+	struct snest_sink_op *prev = m->count ? &m->op[m->count - 1] : NULL;
 
+	/* Unmaps of neighbours are one: whole maps or, where they may be cut, parts of them. */
+	if (!map && prev && !prev->map && prev->last + 1 == first && prev->rights == rights &&
+	    prev->host + (first - prev->first) == host) {
+		prev->last = last;
+		return;
+	}
 	m->op[m->count++] = (struct snest_sink_op){
 		.map = map,
 		.rights = (uint32_t)rights & (SNEST_READ | SNEST_WRITE),

@@ -286,6 +286,29 @@ static void test_hazard_23_contiguous_pages_are_one_map(void **state)
 	}
 }
 
+/* What goes is one unmap too, however it was mapped and however it is kept. */
+static void test_hazard_23_contiguous_pages_are_one_unmap(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 8; i++) {
+		/* Host memory that is skewed keeps large leaves from being made. */
+		struct fixture *f = begin(configs[i & 1], kinds[i >> 1 & 1], i & 4 ? 0x1000 : 0);
+		unsigned step = i & 4 ? M2 : 0x8000;
+
+		attach(f);
+		/* Mapped piece by piece. */
+		for (uint64_t at = 0; at < M2; at += step) {
+			map(f, at, step, GUEST_DATA + at, RW, i & 4 ? 21 : 12);
+			sync(f, at, step);
+		}
+		assert_int_equal(snest_table_unmap(f->table, 0, M2 - 1, 0, NULL), 0);
+		sync(f, 0, M2);
+		assert_int_equal(f->sink.unmaps, 1);
+		assert_int_equal(f->sink.count, 0);
+		end(f);
+	}
+}
+
 static void test_hazard_23_a_full_sink_says_so(void **state)
 {
 	(void)state;
@@ -378,6 +401,7 @@ int main(void)
 		cmocka_unit_test(test_hazard_9_part_of_a_large_page),
 		cmocka_unit_test(test_hazard_22_a_gigabyte),
 		cmocka_unit_test(test_hazard_23_contiguous_pages_are_one_map),
+		cmocka_unit_test(test_hazard_23_contiguous_pages_are_one_unmap),
 		cmocka_unit_test(test_hazard_23_a_full_sink_says_so),
 		cmocka_unit_test(test_hazard_24_nothing_left_when_attaching_fails),
 		cmocka_unit_test(test_hazard_24_a_refused_unmap),
