@@ -217,7 +217,7 @@ static void look_around(struct snest_space *space, const struct snest_stage *sta
 	(void)found;
 }
 
-static void test_lookups_in_every_format(void **state)
+static void test_hazard_25_lookups_in_every_format(void **state)
 {
 	(void)state;
 	for (size_t i = 0; i < 2 * test_configs_count; i++) {
@@ -323,7 +323,7 @@ static void in_budgets(const struct test_config *config, bool self, unsigned sta
 	}
 }
 
-static void test_mirrors_in_every_format(void **state)
+static void test_hazard_25_mirrors_in_every_format(void **state)
 {
 	struct sink *sink = calloc(1, sizeof(*sink));
 
@@ -341,7 +341,7 @@ static void test_mirrors_in_every_format(void **state)
 }
 
 /* The same tables as first and second stage: each of 2^36 pages is looked up in 2^36. */
-static void test_bombs_behind_bombs(void **state)
+static void test_hazard_25_bombs_behind_bombs(void **state)
 {
 	static const char *const names[] = {"x86-64 4 levels", "vtd-ss 4 levels", "amd-v1 mode 4"};
 	struct sink *sink = calloc(1, sizeof(*sink));
@@ -355,7 +355,7 @@ static void test_bombs_behind_bombs(void **state)
 }
 
 /* Nobody set a budget of work: the default bounds it, and a sink that is full says so. */
-static void test_full_sink(void **state)
+static void test_hazard_25_full_sink(void **state)
 {
 	struct sink *sink = calloc(1, sizeof(*sink));
 	struct snest_space *space;
@@ -380,10 +380,10 @@ static void test_full_sink(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_lookups_in_every_format),
-		cmocka_unit_test(test_mirrors_in_every_format),
-		cmocka_unit_test(test_bombs_behind_bombs),
-		cmocka_unit_test(test_full_sink),
+		cmocka_unit_test(test_hazard_25_lookups_in_every_format),
+		cmocka_unit_test(test_hazard_25_mirrors_in_every_format),
+		cmocka_unit_test(test_hazard_25_bombs_behind_bombs),
+		cmocka_unit_test(test_hazard_25_full_sink),
 	};
 
 	snest_thread_register();

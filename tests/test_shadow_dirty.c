@@ -42,6 +42,7 @@ static int setup(void **state)
 
 	test_fail_init(&f->fail);
 	f->fail.hooks.now_ns = NULL;
+	f->random.state = test_seed();
 	o.hooks = &f->fail.hooks;
 	guest_init(&f->guest, &o);
 	for (unsigned i = 0; i < 2; i++) {

@@ -274,7 +274,7 @@ out:
 	assert_int_equal(l->sink.count, 0);
 }
 
-static void test_every_allocation_fails_once(void **state)
+static void test_hazard_28_every_allocation_fails_once(void **state)
 {
 	struct life *l = calloc(1, sizeof(*l));
 	uint64_t n = 1;
@@ -302,7 +302,7 @@ static void test_every_allocation_fails_once(void **state)
 	free(l);
 }
 
-static void test_every_budget(void **state)
+static void test_hazard_28_every_budget(void **state)
 {
 	struct life *l = calloc(1, sizeof(*l));
 	uint64_t budget = 1, step = 4096;
@@ -329,8 +329,8 @@ static void test_every_budget(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_every_allocation_fails_once),
-		cmocka_unit_test(test_every_budget),
+		cmocka_unit_test(test_hazard_28_every_allocation_fails_once),
+		cmocka_unit_test(test_hazard_28_every_budget),
 	};
 
 	snest_thread_register();

@@ -150,7 +150,7 @@ static void touch_binding(struct world *w, struct test_random *random)
 
 static void *single_main(void *arg)
 {
-	struct test_random random = {1};
+	struct test_random random = {1 + test_seed()};
 	struct world *w = arg;
 	uint64_t lookups = 0, faults = 0;
 
@@ -229,7 +229,7 @@ static void one_batch(struct world *w, struct test_random *random)
 
 static void *many_main(void *arg)
 {
-	struct test_random random = {2};
+	struct test_random random = {2 + test_seed()};
 	struct world *w = arg;
 
 	snest_thread_register();
@@ -291,7 +291,7 @@ static void one_dma(struct world *w, struct test_random *random)
 
 static void *pin_main(void *arg)
 {
-	struct test_random random = {3};
+	struct test_random random = {3 + test_seed()};
 	struct world *w = arg;
 
 	snest_thread_register();
@@ -309,7 +309,7 @@ static void *pin_main(void *arg)
 
 static void *plug_main(void *arg)
 {
-	struct test_random random = {4};
+	struct test_random random = {4 + test_seed()};
 	struct world *w = arg;
 
 	snest_thread_register();
@@ -343,7 +343,7 @@ static void *plug_main(void *arg)
 /* Spaces and devices come and go; requests are bound to spaces, and to others. */
 static void *bind_main(void *arg)
 {
-	struct test_random random = {5};
+	struct test_random random = {5 + test_seed()};
 	struct world *w = arg;
 	struct snest_space_config config = {
 		.size = sizeof(config), .stages = w->list, .count = w->stages};
@@ -415,13 +415,6 @@ static int compare(void *opaque, const struct snest_run *run)
 	return 0;
 }
 
-static double seconds(void)
-{
-	const char *text = getenv("SNEST_TEST_SECONDS");
-
-	return text ? atof(text) : 3;
-}
-
 static void everything(const char *first, const char *second)
 {
 	static void *(*const mains[])(void *) = {world_guest, single_main, many_main, pin_main,
@@ -439,8 +432,8 @@ static void everything(const char *first, const char *second)
 	for (unsigned i = 0; i < 7; i++)
 		assert_int_equal(pthread_create(&thread[i], NULL, mains[i], w), 0);
 	snest_thread_offline();
-	for (double left = seconds() / 3; left > 0 && !__atomic_load_n(&w->stop, __ATOMIC_ACQUIRE);
-	     left -= 0.05)
+	for (double left = test_seconds(3) / 3;
+	     left > 0 && !__atomic_load_n(&w->stop, __ATOMIC_ACQUIRE); left -= 0.05)
 		usleep(50000);
 	__atomic_store_n(&w->stop, 1, __ATOMIC_RELEASE);
 	for (unsigned i = 0; i < 7; i++)

@@ -325,7 +325,7 @@ void guest_init(struct guest *g, const struct guest_options *o)
 	unsigned stages = 0;
 
 	memset(g, 0, sizeof(*g));
-	g->random.state = o->seed;
+	g->random.state = o->seed + test_seed();
 	g->ram = ram_map();
 	g->cut = 65536;
 	tables.mapping = g->ram;

@@ -9,6 +9,7 @@
 #define SN_TESTS_TABLES_H
 
 #include <snest/table.h>
+#include <stdlib.h>
 #include <snest/vm.h>
 #include <snest/walk.h>
 
@@ -52,10 +53,26 @@ uint64_t test_model_bytes(const struct test_model *model, uint64_t first, uint64
 /* Joins intervals that one run may report. */
 void test_model_merge(struct test_model *model);
 
-/* Random numbers that are the same in every run. */
+/* Random numbers that are the same in every run with the same seed. */
 struct test_random {
 	uint64_t state;
 };
+
+/* SNEST_TEST_SEED: added to every seed, so that ./dev soak sees others each time. 0 if unset. */
+static inline uint64_t test_seed(void)
+{
+	const char *text = getenv("SNEST_TEST_SEED");
+
+	return text ? strtoull(text, NULL, 0) << 16 : 0;
+}
+
+/* SNEST_TEST_SECONDS: how long a test with threads may take; `usual` if unset. */
+static inline double test_seconds(double usual)
+{
+	const char *text = getenv("SNEST_TEST_SECONDS");
+
+	return text ? strtod(text, NULL) : usual;
+}
 
 static inline uint64_t test_random(struct test_random *r)
 {

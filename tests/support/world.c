@@ -298,7 +298,7 @@ static void drained(struct world *w, unsigned from)
 
 void *world_guest(void *arg)
 {
-	struct test_random random = {42};
+	struct test_random random = {42 + test_seed()};
 	struct world *w = arg;
 
 	snest_thread_register();
