@@ -70,8 +70,9 @@ SNEST_API int snest_space_get(struct snest_vm *vm, const struct snest_space_conf
                               struct snest_space **space);
 
 /*
- * Gives a reference back. The last one detaches the sink and frees the shadow
- * in the background. NULL is ignored. Any thread, not inside a read section.
+ * Gives a reference back. The last one detaches the sink (what it refuses to
+ * let go of is lost: snest_space_unmirror says so) and frees the shadow in the
+ * background. NULL is ignored. Any thread, not inside a read section.
  */
 SNEST_API void snest_space_put(struct snest_space *space);
 
@@ -94,9 +95,14 @@ typedef int (*snest_resolve_fn)(void *opaque, struct snest_device *device, uint3
 SNEST_API int snest_device_create(struct snest_vm *vm, uint32_t rid, snest_resolve_fn resolve,
                                   void *opaque, struct snest_device **device);
 
-/* Unbinds all and frees the handle once readers have gone. The caller stops using it first. */
+/*
+ * Unbinds all and frees the handle once readers have gone, without waiting for
+ * them. Lookups that began before may still use it; the caller makes sure that
+ * none begins later. Any thread.
+ */
 SNEST_API void snest_device_destroy(struct snest_device *device);
 
+/* The rid it was created with. Any thread. */
 SNEST_API uint32_t snest_device_rid(const struct snest_device *device);
 
 /* The handle of a rid, NULL if none. Valid inside the caller's read section. */
@@ -112,7 +118,10 @@ SNEST_API struct snest_device *snest_device_find(struct snest_vm *vm, uint32_t r
 SNEST_API int snest_device_bind(struct snest_device *device, uint32_t pasid,
                                 struct snest_space *space);
 
-/* Unbinds every PASID, and the requests without one if `all`. Cost follows what is bound. */
+/*
+ * Unbinds every PASID, and the requests without one if `all`; as
+ * snest_device_bind with NULL. Cost follows what is bound. Any thread.
+ */
 SNEST_API void snest_device_unbind_all(struct snest_device *device, bool all);
 
 /* The space bound now, NULL if none. Valid inside the caller's read section. */
@@ -134,7 +143,10 @@ struct snest_translation {
  * only there. A hit is wait-free. A miss walks guest memory and may take the
  * space's lock for the time of one store.
  * Returns 0 when *translation is a host address or a GPA; -EACCES when the
- * request faults, with *fault filled if fault is not NULL.
+ * request faults, with *fault filled if fault is not NULL. A request for no
+ * right finds what is there, and sets no accessed flag.
+ * _pasid: the request carries `pasid` (SNEST_NO_PASID: none); _space: in this
+ * space, whatever is bound to it. Any thread.
  */
 SNEST_API int snest_translate(struct snest_device *device, uint64_t iova, uint32_t access,
                               struct snest_translation *translation, struct snest_fault *fault);
@@ -172,9 +184,11 @@ SNEST_API size_t snest_scatter(struct snest_device *device, uint64_t iova, uint6
 
 /*
  * DMA: copies through translations, host memory by way of its region's mapping
- * or accessors. Opens its own read section. *done, if not NULL, is the number
- * of bytes copied. 0, or -EACCES with *fault (SNEST_FAULT_NO_HOST when an
- * address has no host memory), or -EFAULT (a region that cannot be read).
+ * or accessors, in ascending order. Opens its own read section; any thread.
+ * *done, if not NULL, is the number of bytes copied, on errors too. 0, or
+ * -EACCES with *fault if that is not NULL (SNEST_FAULT_NO_HOST when an address
+ * has no host memory, _INPUT_RANGE behind the last address of all), or -EFAULT
+ * (a region that cannot be read, or written, like that).
  */
 SNEST_API int snest_dma_read(struct snest_device *device, uint32_t pasid, uint64_t iova, void *buf,
                              size_t length, size_t *done, struct snest_fault *fault);
@@ -202,7 +216,8 @@ SNEST_API int snest_space_invalidate(struct snest_space *space, uint64_t first, 
 
 /*
  * The same for every space whose tag has this domain, and this `space` unless
- * that is SNEST_ANY_SPACE. Cost follows those spaces, not the devices.
+ * that is SNEST_ANY_SPACE. Cost follows those spaces, not the devices. Each is
+ * invalidated whatever others return; the first failure is returned.
  */
 SNEST_API int snest_tag_invalidate(struct snest_vm *vm, struct snest_tag tag, uint64_t first,
                                    uint64_t last, uint32_t flags);
@@ -222,14 +237,19 @@ SNEST_API int snest_vm_invalidate(struct snest_vm *vm, uint64_t first, uint64_t 
  * Waits until no lookup that began before the call is in use any more, and no
  * pin that existed is held. Blocks; not inside a read section.
  * Errors: -ETIME when a pin outlived `timeout_ns` (0: wait for ever); the pin
- * is logged. -EDEADLK inside a read section or a callback of snest.
+ * is logged, without a timeout after a second. -EDEADLK inside a read section
+ * or a done function. -ENOMEM, for the first drain of a VM alone. Any thread.
+ * Architecture: "Drain".
  */
 SNEST_API int snest_drain(struct snest_vm *vm, uint64_t timeout_ns);
 
 /*
  * The same without blocking: done(opaque) is called from snest's background
- * thread, in the order of the calls. Drains that wait at the same time share
- * one grace period. `node` is the caller's memory, untouched until done is called.
+ * thread, in the order of the calls, without locks; what it does holds up all
+ * other drains. Drains that wait at the same time share one grace period. `node`
+ * is the caller's memory, snest's own until done is called. A pin that is never
+ * released keeps it from being called: snest_shadow_stats says how old the
+ * oldest is. Any thread, also inside a read section or a done function.
  */
 struct snest_drain {
 	void *private_[8];
@@ -254,6 +274,11 @@ struct snest_pin {
  */
 SNEST_API int snest_pin(struct snest_device *device, uint32_t pasid, uint64_t iova, uint64_t length,
                         uint32_t access, struct snest_pin *pin, struct snest_fault *fault);
+/*
+ * Releases; the memory is the caller's again. Once for each snest_pin that
+ * returned 0, before the VM is destroyed. Any thread, also inside a read
+ * section; calls no done function itself.
+ */
 SNEST_API void snest_unpin(struct snest_pin *pin);
 
 /* ---- Mirror --------------------------------------------------------------- */
@@ -287,19 +312,29 @@ struct snest_sink {
 	/*
 	 * Told when the sink lacks something that the guest has mapped
 	 * (-ENOSPC, -ENOMEM, what apply returned). May be NULL. Same rules.
+	 * What the sink refused to unmap is not used by lookups, logged, and
+	 * asked for again by every command that touches it.
 	 */
 	void (*failed)(void *opaque, uint64_t first, uint64_t last, int error);
 };
 
 /*
- * Attaches a sink (copied), and populates it with everything that is mapped.
+ * Attaches a sink (copied), and populates it with everything that is mapped for
+ * requests without privilege. The sink's own writes are not seen here: accessed
+ * and dirty flags of the guest's tables stay as they are for them. Any thread,
+ * not inside a read section. Architecture: "Mirrors".
  * Errors: -EOPNOTSUPP (the guest does not announce maps and write tracking is
  * off), -EBUSY (has one already), -EINVAL, -E2BIG, -ENOMEM; what apply
  * returned, with nothing left in the sink.
  */
 SNEST_API int snest_space_mirror(struct snest_space *space, const struct snest_sink *sink);
 
-/* Detaches the sink: unmaps what is mapped. Errors: -ENOENT; what apply returned. */
+/*
+ * Detaches the sink: unmaps what is mapped, and calls it no more once this has
+ * returned. Any thread, not inside a read section. Errors: -ENOENT (has none);
+ * what apply returned first: the sink is detached all the same, and still holds
+ * what it refused to unmap.
+ */
 SNEST_API int snest_space_unmirror(struct snest_space *space);
 
 /* ---- Dirty log ------------------------------------------------------------ */
@@ -308,8 +343,10 @@ SNEST_API int snest_space_unmirror(struct snest_space *space);
  * Starts (stops) logging which pages devices may write, over the whole VM, by
  * IOVA in each space and by GPA. While it is on, the first write to a page
  * after it was fetched is a miss; lookups for reading, and all lookups while it
- * is off, cost what they always do. Writes that a kernel or hardware makes
- * through a mirror are not seen here: that sink has a log of its own.
+ * is off, cost what they always do. By GPA the log also has what snest itself
+ * writes: accessed and dirty flags, completions, records, snest_guest_write.
+ * Writes that a kernel or hardware makes through a mirror are not seen here:
+ * that sink has a log of its own.
  * Starting waits for readers, so that what began before is not missed; not
  * inside a read section. Stopping forgets what was not fetched.
  * Errors: -EBUSY (on already), -ENOENT (not on), -ENOMEM, -EDEADLK.
@@ -337,8 +374,11 @@ SNEST_API int snest_vm_dirty(struct snest_vm *vm, uint64_t first, uint64_t last,
 /* ---- Looking inside -------------------------------------------------------- */
 
 /*
- * All runs of the shadow in first..last, without side effects, while readers
- * and writers go on. As snest_walk_range; opens its own read section.
+ * All runs of the shadow in first..last, of what requests without privilege
+ * find, without side effects, while readers and writers go on. A run is what
+ * was there at one moment; two runs may be of different moments. visit is
+ * called inside a read section; a value other than 0 ends it and is returned.
+ * Any thread; opens its own read section. Errors: -EINVAL (first > last).
  */
 SNEST_API int snest_space_enumerate(struct snest_space *space, uint64_t first, uint64_t last,
                                     snest_run_fn visit, void *opaque);
@@ -383,6 +423,7 @@ struct snest_device_stats {
 	uint64_t bound; /* PASIDs that are bound now; requests without one count as one */
 	uint64_t pins;
 };
+/* Fills *stats. Any thread. Errors: -EINVAL, -E2BIG. */
 SNEST_API int snest_device_stats(struct snest_device *device, struct snest_device_stats *stats);
 
 /* The VM's spaces together; those that are gone count in what is a total. */
@@ -397,7 +438,7 @@ struct snest_shadow_stats {
 	uint64_t pin_oldest_ns;   /* how long the oldest of them has been held */
 	struct snest_space_stats sum;
 };
-/* Cost follows the spaces and devices. */
+/* Fills *stats. Cost follows the spaces and devices. Any thread. Errors: -EINVAL, -E2BIG. */
 SNEST_API int snest_shadow_stats(struct snest_vm *vm, struct snest_shadow_stats *stats);
 
 #ifdef __cplusplus

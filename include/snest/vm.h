@@ -74,8 +74,10 @@ struct snest_vm_config {
 SNEST_API int snest_vm_create(const struct snest_vm_config *config, struct snest_vm **vm);
 
 /*
- * Destroys a VM and everything in it. Waits for readers. The caller makes sure
- * that no other thread uses the VM any more. NULL is ignored.
+ * Destroys a VM and everything in it. Waits for readers, not for pins: those are
+ * released before. Drains that were asked for complete. The caller makes sure that
+ * no other thread uses the VM any more. Not inside a read section or a callback
+ * of snest. NULL is ignored.
  */
 SNEST_API void snest_vm_destroy(struct snest_vm *vm);
 
