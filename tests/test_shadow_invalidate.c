@@ -22,6 +22,7 @@ struct run {
 	struct model model;
 	struct snest_space *space;
 	struct snest_device *device;
+	bool logging;
 };
 
 static void run_init(struct run *run, const struct guest_options *o, uint64_t table_bytes_max,
@@ -32,6 +33,7 @@ static void run_init(struct run *run, const struct guest_options *o, uint64_t ta
 	assert_int_equal(snest_device_create(run->guest.vm, 0x100, NULL, NULL, &run->device), 0);
 	assert_int_equal(snest_device_bind(run->device, SNEST_NO_PASID, run->space), 0);
 	model_init(&run->model, &run->guest, what);
+	run->logging = false;
 }
 
 static void run_fini(struct run *run)
@@ -177,6 +179,26 @@ static void invalidate(struct run *run, struct guest_change change)
 		look(run, first + test_below(random, last - first + 1), some_access(random));
 }
 
+/* The dirty log is turned on, off, and fetched: rights are withheld, and come back. */
+static void log_step(struct run *run)
+{
+	static uint64_t bitmap[(GUEST_READONLY - GUEST_DATA) / 4096 / 64];
+	struct snest_vm *vm = run->guest.vm;
+
+	switch (run->logging ? test_below(&run->guest.random, 4) : 0) {
+	case 0:
+		assert_int_equal(run->logging ? snest_dirty_stop(vm) : snest_dirty_start(vm), 0);
+		run->logging = !run->logging;
+		break;
+	case 1:
+		assert_int_equal(
+			snest_vm_dirty(vm, GUEST_DATA, GUEST_READONLY - 1, 0, bitmap, NULL), 0);
+		break;
+	default:
+		assert_int_equal(snest_space_dirty(run->space, 0, 0x3fffffff, 0, bitmap, NULL), 0);
+	}
+}
+
 static void one_step(struct run *run, bool memory)
 {
 	struct test_random *random = &run->guest.random;
@@ -191,6 +213,8 @@ static void one_step(struct run *run, bool memory)
 			look(run, change.first + test_below(random, change.last - change.first + 1),
 			     some_access(random));
 	}
+	if (test_below(random, 8) == 0)
+		log_step(run);
 	switch (test_below(random, 8)) {
 	case 0:
 		look_batch(run);

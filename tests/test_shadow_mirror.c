@@ -231,6 +231,7 @@ static int invalidate(struct guest_change change)
 
 static void drive(const struct guest_options *o, uint32_t sink_flags, bool memory, const char *what)
 {
+	bool logging = false;
 	unsigned steps = STEPS;
 
 	run_init(o, sink_flags, 0, what);
@@ -246,6 +247,13 @@ static void drive(const struct guest_options *o, uint32_t sink_flags, bool memor
 			guest_memory_step(&run.guest);
 			check_all();
 			continue;
+		}
+		/* Withholds rights from lookups, which is not the sink's business. */
+		if (test_below(&run.guest.random, 16) == 0) {
+			assert_int_equal(logging ? snest_dirty_stop(run.guest.vm)
+			                         : snest_dirty_start(run.guest.vm),
+			                 0);
+			logging = !logging;
 		}
 		change = guest_step(&run.guest);
 		assert_int_equal(invalidate(change), 0);
@@ -431,6 +439,70 @@ static void test_hazard_24_partial_failure(void **state)
 	}
 }
 
+static void wanted_or_absent(uint64_t iova)
+{
+	struct sink_map have = held(&run.sink, iova);
+
+	if (have.rights && !same(wanted(iova), have))
+		fail_msg("%s: at 0x%" PRIx64 " the sink has 0x%" PRIx64
+		         " rights %u, which is stale",
+		         run.what, iova, have.host, have.rights);
+}
+
+/*
+ * The sink refuses, and there are too few tables for all that is mapped: what is
+ * there is known and right, and what is missing is said to be.
+ */
+static void too_few_tables(const char *name, uint32_t sink_flags, uint64_t tables, uint64_t seed)
+{
+	struct guest_options o = {
+		.config = {guest_config(name)}, .host_skew = seed & 1 ? 0x1000 : 0, .seed = seed};
+	struct test_random *random = &run.guest.random;
+	int ret;
+
+	run_init(&o, sink_flags, tables * 4096, name);
+	assert_int_equal(snest_space_mirror(run.space, &run.sink.sink), 0);
+	for (unsigned i = 0; i < STEPS; i++) {
+		struct guest_change change = guest_step(&run.guest);
+
+		run.sink.fail_in = test_below(random, 2) ? 1 + test_below(random, 8) : 0;
+		run.sink.fail_every = test_below(random, 4) ? 0 : 1 + test_below(random, 8);
+		ret = snest_space_invalidate(run.space, change.first, change.last, 0);
+		assert_true(ret == 0 || ret == -EIO || ret == -ENOSPC);
+		check_shadow();
+		if (test_below(random, 4) == 0)
+			guest_memory_step(&run.guest);
+		check_shadow();
+		if (test_below(random, 4))
+			continue;
+		run.sink.fail_in = run.sink.fail_every = run.sink.told = 0;
+		ret = snest_space_invalidate(run.space, 0, ALL, 0);
+		assert_true(ret == 0 || (ret == -ENOSPC && run.sink.told));
+		assert_int_equal(run.sink.refused_count, 0);
+		if (ret) {
+			each_page(wanted_or_absent);
+			check_shadow();
+		} else {
+			check_all();
+		}
+	}
+	run.sink.fail_in = run.sink.fail_every = 0;
+	assert_int_equal(snest_space_unmirror(run.space), 0);
+	assert_int_equal(run.sink.count, 0);
+	run_fini();
+}
+
+static void test_hazard_24_and_too_few_tables(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 24; i++) {
+		static const char *const names[] = {"vtd-ss 3 levels", "x86-64 4 levels",
+		                                    "amd-v1 mode 4"};
+
+		too_few_tables(names[i % 3], sink_kinds[i / 3 % 2], 5 + i / 6 * 2, 5000 + i);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -439,6 +511,7 @@ int main(void)
 		cmocka_unit_test(test_two_stages),
 		cmocka_unit_test(test_parts_of_what_changed),
 		cmocka_unit_test(test_hazard_24_partial_failure),
+		cmocka_unit_test(test_hazard_24_and_too_few_tables),
 	};
 
 	snest_thread_register();
