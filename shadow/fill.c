@@ -71,6 +71,11 @@ static void fill_publish(struct snest_space *space, uint64_t iova, uint32_t acce
 	uint64_t first = iova & ~sn_mask(widest), last = iova | sn_mask(widest);
 	int ret = -EAGAIN;
 
+	/* Its lock may be held for as long as a sink takes, and nothing would be published. */
+	if (__atomic_load_n(&space->mirror, __ATOMIC_RELAXED)) {
+		__atomic_fetch_add(&space->fills_dropped, 1, __ATOMIC_RELAXED);
+		return;
+	}
 	pthread_mutex_lock(&space->lock);
 	/* While writes are logged a large leaf must not push out a page that may be written. */
 	if (space->log_dirty && lg2 > SN_SH_SHIFT0 && sn_tree_is_split(tree, iova, leaf_shift(lg2)))

@@ -30,7 +30,7 @@ static int populate(struct snest_space *space, struct sn_mirror *mirror, struct 
 	int ret;
 
 	/* From here on the shadow is what the sink holds, so it starts empty. */
-	space->mirror = mirror;
+	__atomic_store_n(&space->mirror, mirror, __ATOMIC_RELAXED);
 	space->track = track;
 	sn_space_note(space, 0, UINT64_MAX);
 	sn_tree_detach(&space->tree[0], &space->graveyard);
@@ -39,7 +39,7 @@ static int populate(struct snest_space *space, struct sn_mirror *mirror, struct 
 	sn_mirror_watch_same(space, !ret);
 	if (ret) {
 		sn_mirror_forget_host(space, 0, UINT64_MAX);
-		space->mirror = NULL;
+		__atomic_store_n(&space->mirror, NULL, __ATOMIC_RELAXED);
 		space->track = NULL;
 		sn_tree_detach(&space->tree[0], &space->graveyard);
 	}
@@ -98,7 +98,7 @@ int snest_space_unmirror(struct snest_space *space)
 	if (space->mirror) {
 		sn_mirror_forget_host(space, 0, UINT64_MAX);
 		ret = mirror->error;
-		space->mirror = NULL;
+		__atomic_store_n(&space->mirror, NULL, __ATOMIC_RELAXED);
 		space->track = NULL;
 		sn_space_note(space, 0, UINT64_MAX);
 		sn_tree_detach(&space->tree[0], &space->graveyard);

@@ -59,7 +59,7 @@ struct snest_space {
 	} recent[SN_RECENT]; /* range of invalidation number n at n % SN_RECENT */
 	struct sn_graveyard graveyard;
 	uint64_t sync_entries_max;  /* budget of a mirror's sync */
-	struct sn_mirror *mirror;   /* NULL: lookups only */
+	struct sn_mirror *mirror;   /* atomic, written under lock; NULL: lookups only */
 	struct sn_track *track;     /* write tracking of the mirror, or NULL */
 	struct sn_mirror *observer; /* a sink that is told of invalidations, or NULL */
 	/* lg2 of the largest page that the observer may hold and the shadow does not know; 64: any */

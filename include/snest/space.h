@@ -305,7 +305,8 @@ struct snest_sink {
 	/*
 	 * Applies ops[0 .. count-1] in order. *done is the number that took
 	 * effect, on errors too. An unmap names one or more earlier maps, whole
-	 * unless CAN_SPLIT, without a gap. Called under the space's lock: must not call snest.
+	 * unless CAN_SPLIT, without a gap. Called under the space's lock: must
+	 * not call snest, nor wait for a thread that may be inside it.
 	 * 0 or a negative errno (-ENOSPC: full).
 	 */
 	int (*apply)(void *opaque, const struct snest_sink_op *ops, size_t count, size_t *done);

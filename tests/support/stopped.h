@@ -30,7 +30,9 @@ struct stopped {
 	struct snest_space *space[SPACES];
 	unsigned reads_left; /* of the accessor, until it calls `action` */
 	void (*action)(struct stopped *w);
+	struct snest_drain drain;
 	int done;
+	unsigned char junk; /* what a table that is freed becomes, at once */
 };
 
 /* ---- Tables behind accessors ------------------------------------------------- */
@@ -87,8 +89,10 @@ static inline void *page_alloc(void *opaque, unsigned lg2)
 /* At once data of somebody else. */
 static inline void page_free(void *opaque, void *page, unsigned lg2)
 {
-	(void)opaque, (void)lg2;
-	memset(page, 0xa7, 4096);
+	struct stopped *w = opaque;
+
+	(void)lg2;
+	memset(page, w->junk, 4096);
 }
 
 static inline struct snest_region data_region(uint64_t first, uint64_t bytes, uint64_t host)
@@ -116,6 +120,7 @@ static inline struct stopped *begin(const char *config)
 	w->ram = aligned_alloc(4096, TABLES);
 	w->cut = 4096;
 	memory.delta = 0 - (uint64_t)(uintptr_t)w->ram;
+	w->junk = 0xa7;
 	assert_int_equal(snest_vm_create(NULL, &w->vm), 0);
 	assert_int_equal(snest_memory_add(w->vm, &tables), 0);
 	assert_int_equal(snest_memory_add(w->vm, &data), 0);
