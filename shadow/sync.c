@@ -129,6 +129,7 @@ void sn_sync_flush(struct sn_sync *s)
 {
 	struct sn_mirror *m = s->mirror;
 	struct snest_space_stats *stats = &s->space->stats;
+	uint64_t applied = 0, maps = 0, pages = 0;
 	unsigned at = 0;
 
 	while (at < m->count) {
@@ -140,11 +141,11 @@ void sn_sync_flush(struct sn_sync *s)
 		if (done > m->count - at)
 			done = m->count - at;
 		for (unsigned i = at; i < at + done; i++) {
-			stats->sink_maps += m->op[i].map;
-			stats->sink_unmaps += !m->op[i].map;
+			maps += m->op[i].map;
 			if (m->op[i].map)
-				stats->sink_pages += (m->op[i].last - m->op[i].first + 4096) >> 12;
+				pages += (m->op[i].last - m->op[i].first + 4096) >> 12;
 		}
+		applied += done;
 		at += (unsigned)done;
 		if (at < m->count) {
 			refused(s, &m->op[at], ret ? ret : -EIO);
@@ -152,6 +153,9 @@ void sn_sync_flush(struct sn_sync *s)
 		}
 	}
 	m->count = 0;
+	stats->sink_maps += maps;
+	stats->sink_unmaps += applied - maps;
+	stats->sink_pages += pages;
 }
 
 void sn_sync_queue(struct sn_sync *s, bool map, uint64_t first, uint64_t last, uint64_t host,
@@ -166,6 +170,9 @@ void sn_sync_queue(struct sn_sync *s, bool map, uint64_t first, uint64_t last, u
 		prev->last = last;
 		return;
 	}
+	/* Not when the last place is taken: what is there may still grow. */
+	if (m->count == SN_MIRROR_BATCH)
+		sn_sync_flush(s);
 	m->op[m->count++] = (struct snest_sink_op){
 		.map = map,
 		.rights = (uint32_t)rights & (SNEST_READ | SNEST_WRITE),
@@ -173,8 +180,6 @@ void sn_sync_queue(struct sn_sync *s, bool map, uint64_t first, uint64_t last, u
 		.last = last,
 		.host = host,
 	};
-	if (m->count == SN_MIRROR_BATCH)
-		sn_sync_flush(s);
 }
 
 /* ---- Pass A: unmap what no longer agrees ------------------------------------------ */

@@ -39,15 +39,22 @@
 #define SN_CAT(a, b) SN_CAT_(a, b)
 #define F(name) SN_CAT(FMT, name)
 
+/*
+ * The run of new pages that the newest operation of the batch maps, as long as it
+ * may grow, and what its next page has to be. `entry` is 0 when there is none.
+ */
+struct run {
+	struct snest_sink_op *op;
+	uint64_t iova, entry;
+};
+
 struct step {
 	struct sn_sync *s;
 	const struct sn_pt *pt;
 	const struct sn_memory_map *map;
 	/* the largest region, where nearly all pages are */
 	uint64_t hot_first, hot_size, hot_host;
-	/* a run of new pages that is not queued yet */
-	bool open;
-	uint64_t open_first, open_last, open_entry; /* entry of the last page */
+	struct run run;
 	/* what the general way has to do before this goes on */
 	bool rest;
 	uint64_t rest_first, rest_last;
@@ -61,8 +68,21 @@ struct step {
 #define STEP_LOAD(ptr) (*(ptr))
 #endif
 
+/* For the machine at hand. Clang has no such thing, and sanitizers run before it can choose. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
+	!defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define VECTORS                                                                      \
+	__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), \
+	               optimize("O3")))
+#else
+#define VECTORS
+#endif
+
 /* Fewer entries than this are not worth a call of the bulk comparison. */
 #define BULK 8u
+
+/* Entries of which it is first found out, in bulk, what they should be. */
+#define CHUNK 64u
 
 /* What counts when an entry of the shadow is compared. */
 #define STEP_SAME (SN_SH_ADDR | SN_SH_RIGHTS | SN_SH_HELD)
@@ -72,15 +92,40 @@ static inline uint64_t F(keep)(unsigned grant);
 static inline uint64_t F(always)(unsigned grant);
 static inline uint64_t F(reach)(const struct sn_pt *pt);
 
-static void F(close_run)(struct step *x)
+/* Does this leaf go on with the run? */
+static inline bool F(goes_on)(const struct run *run, uint64_t iova, uint64_t entry)
 {
-	uint64_t pages = (x->open_last - x->open_first) & ~4095ull;
+	return iova == run->iova && entry == run->entry;
+}
 
-	if (!x->open)
-		return;
-	x->open = false;
-	sn_sync_queue(x->s, true, x->open_first, x->open_last, (x->open_entry & SN_SH_ADDR) - pages,
-	              x->open_entry & SN_SH_RIGHTS);
+/* Has a leaf, which is about to be stored, begin a run. Returns how to store it. */
+static inline uint64_t F(begin_run)(struct run *run, struct snest_sink_op *op, uint64_t iova,
+                                    uint64_t entry, uint64_t bytes)
+{
+	op->map = 1;
+	op->rights = (uint32_t)(entry & SN_SYNC_RIGHTS);
+	op->first = iova;
+	op->last = iova + (bytes - 1);
+	op->host = entry & SN_SH_ADDR;
+	run->op = op;
+	run->iova = iova + bytes;
+	run->entry = entry + bytes;
+	return entry | SN_SH_START;
+}
+
+static inline void F(extend_run)(struct run *run, uint64_t bytes)
+{
+	run->op->last += bytes;
+	run->iova += bytes;
+	run->entry += bytes;
+}
+
+/* Makes room in the batch. False: the sink refused something, and the caller unwinds. */
+static bool F(flush)(struct step *x)
+{
+	x->run.entry = 0;
+	sn_sync_flush(x->s);
+	return !x->s->disturbed;
 }
 
 /* Leaves first..last to the general way. The caller unwinds. */
@@ -158,13 +203,8 @@ static const uint64_t *F(table)(const struct step *x, uint64_t addr)
  * space is only as fast as this loop: an entry that is not 0 is taken to be a
  * good one, and everything that it would not be is collected on the side.
  */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
-	!defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-__attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), optimize("O3")))
-#endif
-static uint64_t
-F(differ)(const struct step *x, unsigned grant, const uint64_t *guest, const uint64_t *shadow,
-          unsigned n)
+VECTORS static uint64_t F(differ)(const struct step *x, unsigned grant, const uint64_t *guest,
+                                  const uint64_t *shadow, unsigned n)
 {
 	const uint64_t host = x->hot_host, first = x->hot_first, never = x->pt->reserved_leaf;
 	const uint64_t keep = F(keep)(grant), always = F(always)(grant), must = F(MUST);
@@ -180,6 +220,45 @@ F(differ)(const struct step *x, unsigned grant, const uint64_t *guest, const uin
 		far = far > distance ? far : distance;
 	}
 	return different | (far >= x->hot_size);
+}
+
+/*
+ * F(expect) of n entries, in the form of F(differ). Non-zero: some that are not 0
+ * lead elsewhere, or nowhere; they are 0 in `want`.
+ */
+VECTORS static uint64_t F(expect_all)(const struct step *x, unsigned grant, const uint64_t *guest,
+                                      uint64_t *restrict want, unsigned n)
+{
+	const uint64_t host = x->hot_host, first = x->hot_first, never = x->pt->reserved_leaf;
+	const uint64_t keep = F(keep)(grant), always = F(always)(grant), must = F(MUST);
+	const uint64_t size = always & SN_SH_HELD ? 0 : x->hot_size;
+	uint64_t elsewhere = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t raw = STEP_LOAD(&guest[i]), addr = raw & SN_SH_ADDR;
+		uint64_t rights = (raw & keep) | always, wrong = (raw & never) | (~raw & must);
+		uint64_t good = -(uint64_t)(addr - first < size);
+
+		good &= -(uint64_t)!wrong & -(uint64_t)(rights != 0);
+		want[i] = ((addr + host) | rights) & good;
+		elsewhere |= raw & ~good;
+	}
+	return elsewhere;
+}
+
+/* What the shadow should hold for n entries, wherever they lead. */
+static void F(find_out)(const struct step *x, unsigned grant, const uint64_t *guest, uint64_t *want,
+                        unsigned n)
+{
+	if (n >= BULK && !F(expect_all)(x, grant, guest, want, n))
+		return;
+	for (unsigned i = 0; i < n; i++) {
+		uint64_t raw = sn_sh_load(&guest[i]);
+
+		want[i] = F(expect)(x, grant, raw);
+		if (!want[i] && raw)
+			want[i] = F(exact)(x, grant, raw);
+	}
 }
 
 /* Is a 2 MiB leaf of the shadow what a whole table of the guest says? */
@@ -291,41 +370,86 @@ static bool F(single)(struct step *x, const uint64_t *slot, uint64_t iova)
 	return !next || (next & SN_SH_START);
 }
 
-/* One page that differs. `slot` is its place in the shadow. False: the caller unwinds. */
-static bool F(page)(struct step *x, uint64_t *slot, uint64_t iova, uint64_t want)
+/* Unmaps one page; false: the caller unwinds. */
+static bool F(remove)(struct step *x, uint64_t *slot, uint64_t iova)
 {
-	struct sn_page *page = sn_pool_page(slot);
 	uint64_t old = *slot;
 
-	if (old) {
-		if (!F(single)(x, slot, iova))
-			return false;
-		F(close_run)(x);
-		page->used--;
-		sn_sh_store(slot, 0);
-		sn_sync_queue(x->s, false, iova, iova + 4095, old & SN_SH_ADDR, old & SN_SH_RIGHTS);
-	}
-	if (!want || x->s->disturbed)
-		return !x->s->disturbed;
-	if (x->open && x->open_last + 1 == iova && x->open_entry + 4096 == want) {
-		x->open_last += 4096;
-	} else {
-		F(close_run)(x);
-		x->open = true;
-		x->open_first = iova;
-		x->open_last = iova + 4095;
-	}
-	x->open_entry = want;
-	page->used++;
-	x->s->space->stats.leaves_published++;
-	sn_sh_store(slot, want | (x->open_first == iova ? SN_SH_START : 0));
+	if (!F(single)(x, slot, iova))
+		return false;
+	x->run.entry = 0;
+	sn_pool_page(slot)->used--;
+	sn_sh_store(slot, 0);
+	sn_sync_queue(x->s, false, iova, iova + 4095, old & SN_SH_ADDR, old & SN_SH_RIGHTS);
 	return !x->s->disturbed;
+}
+
+/*
+ * Maps new pages, up to an entry that is not new or to the end of the batch.
+ * Returns how many entries are as they should be. What it counts is in registers
+ * until then: a counter in memory takes longer than all the rest of a page.
+ */
+static unsigned F(add)(struct step *x, uint64_t *shadow, uint64_t iova, const uint64_t *want,
+                       unsigned n)
+{
+	struct sn_mirror *m = x->s->mirror;
+	struct snest_sink_op *op = &m->op[m->count], *end = &m->op[SN_MIRROR_BATCH];
+	struct run run = x->run;
+	unsigned added = 0, i;
+
+	for (i = 0; i < n; i++, iova += 4096) {
+		uint64_t old = shadow[i], entry = want[i];
+
+		if (!((entry ^ old) & STEP_SAME))
+			continue;
+		if (old)
+			break;
+		if (F(goes_on)(&run, iova, entry)) {
+			F(extend_run)(&run, 4096);
+		} else {
+			if (op == end)
+				break;
+			entry = F(begin_run)(&run, op++, iova, entry, 4096);
+		}
+		sn_sh_store(&shadow[i], entry);
+		added++;
+	}
+	if (!added)
+		return i;
+	x->run = run;
+	m->count = (unsigned)(op - m->op);
+	sn_pool_page(shadow)->used += (uint16_t)added;
+	x->s->space->stats.leaves_published += added;
+	return i;
+}
+
+/* Makes n entries what they should be. Returns how many are: the rest is put off. */
+static unsigned F(change)(struct step *x, uint64_t *shadow, uint64_t iova, const uint64_t *want,
+                          unsigned n)
+{
+	unsigned i = 0;
+
+	for (;;) {
+		i += F(add)(x, shadow + i, iova + i * 4096ull, want + i, n - i);
+		if (i == n)
+			return n;
+		if (!shadow[i]) {
+			if (!F(flush)(x))
+				return i;
+			continue;
+		}
+		if (!F(remove)(x, &shadow[i], iova + i * 4096ull))
+			return i;
+		/* What takes its place waits until the sink has let go of it. */
+		if (want[i] && !F(flush)(x))
+			return i;
+	}
 }
 
 /* A whole table of contiguous pages becomes one 2 MiB leaf. */
 static bool F(large)(struct step *x, unsigned grant, const uint64_t *guest, uint64_t iova)
 {
-	uint64_t want = F(expect)(x, grant, sn_sh_load(guest)), *slot;
+	uint64_t want = F(expect)(x, grant, sn_sh_load(guest)), bytes = sn_mask(21) + 1, *slot;
 	int error;
 
 	if (!want || (want & SN_SH_ADDR & sn_mask(21)))
@@ -337,18 +461,16 @@ static bool F(large)(struct step *x, unsigned grant, const uint64_t *guest, uint
 	slot = sn_sync_slot(x->s, iova, 21, 0, &error);
 	if (!slot || *slot)
 		return false;
-	if (x->open && x->open_last + 1 == iova && x->open_entry + 4096 == want) {
-		x->open_last += sn_mask(21) + 1;
+	if (F(goes_on)(&x->run, iova, want)) {
+		F(extend_run)(&x->run, bytes);
 	} else {
-		F(close_run)(x);
-		x->open = true;
-		x->open_first = iova;
-		x->open_last = iova + sn_mask(21);
+		if (x->s->mirror->count == SN_MIRROR_BATCH && !F(flush)(x))
+			return false;
+		want = F(begin_run)(&x->run, &x->s->mirror->op[x->s->mirror->count++], iova, want,
+		                    bytes);
 	}
-	x->open_entry = want + (sn_mask(21) & ~4095ull);
 	x->s->space->stats.leaves_published++;
-	sn_tree_store(x->s->tree, &x->s->space->graveyard, slot, 21,
-	              want | (x->open_first == iova ? SN_SH_START : 0));
+	sn_tree_store(x->s->tree, &x->s->space->graveyard, slot, 21, want);
 	return true;
 }
 
@@ -369,20 +491,24 @@ static void F(pages)(struct step *x, unsigned grant, const uint64_t *guest, uint
 			return;
 		if (n == SN_SH_SLOTS && F(large)(x, grant, guest, iova))
 			return;
+		if (x->s->disturbed) {
+			F(put_off)(x, iova, iova + n * 4096ull - 1);
+			return;
+		}
 		shadow = sn_sync_slot(x->s, iova, SN_SH_SHIFT0, 0, &error);
 		if (!shadow) {
 			sn_sync_failed(x->s, iova, iova + (uint64_t)n * 4096 - 1, error);
 			return;
 		}
 	}
-	for (unsigned i = 0; i < n; i++) {
-		uint64_t raw = sn_sh_load(&guest[i]), want = F(expect)(x, grant, raw);
+	for (unsigned i = 0; i < n; i += CHUNK) {
+		unsigned here = n - i < CHUNK ? n - i : CHUNK, done;
+		uint64_t want[CHUNK];
 
-		if (!want && raw)
-			want = F(exact)(x, grant, raw);
-		if (((want ^ shadow[i]) & STEP_SAME) &&
-		    !F(page)(x, &shadow[i], iova + i * 4096ull, want)) {
-			F(put_off)(x, iova + i * 4096ull, iova + n * 4096ull - 1);
+		F(find_out)(x, grant, guest + i, want, here);
+		done = F(change)(x, shadow + i, iova + i * 4096ull, want, here);
+		if (done < here) {
+			F(put_off)(x, iova + (i + done) * 4096ull, iova + n * 4096ull - 1);
 			return;
 		}
 	}
@@ -492,9 +618,9 @@ void SN_CAT(sn_sync, FMT)(struct sn_sync *s, uint64_t first, uint64_t last)
 	x.last = last;
 	F(look_at)(&x, sn_deref(&s->space->vm->memory.map));
 	if (F(find)(&x, s->tree, first, last, &place) && F(charge)(&x, place.n, first)) {
-		x.open = x.rest = s->disturbed = false;
+		x.run = (struct run){NULL, 0, 0};
+		x.rest = s->disturbed = false;
 		F(pages)(&x, place.grant, place.guest, place.shadow, first, place.n);
-		F(close_run)(&x);
 		if (x.rest)
 			sn_sync_general(s, x.rest_first, x.rest_last);
 		return;
@@ -505,10 +631,10 @@ void SN_CAT(sn_sync, FMT)(struct sn_sync *s, uint64_t first, uint64_t last)
 
 		if (!guest || !F(align)(s, pt->top[0], &shadow))
 			break;
-		x.open = x.rest = s->disturbed = false;
+		x.run = (struct run){NULL, 0, 0};
+		x.rest = s->disturbed = false;
 		x.last = to;
 		F(tables)(&x, pt->top[0], grant, guest, shadow, 0, at, to);
-		F(close_run)(&x);
 		at = to + 1;
 		if (x.rest) {
 			sn_sync_general(s, x.rest_first, x.rest_last);

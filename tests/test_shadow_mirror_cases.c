@@ -387,6 +387,39 @@ static void test_hazard_24_a_refused_unmap(void **state)
 	}
 }
 
+/* Nor is its place taken by what the guest maps there now. */
+static void test_hazard_24_a_refused_unmap_of_what_is_replaced(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 8; i++) {
+		struct fixture *f = begin(configs[i & 1], kinds[i >> 1 & 1], 0);
+		const struct sink_map *held;
+		struct snest_translation t;
+
+		for (uint64_t at = 0; at < 0x10000; at += 0x1000)
+			map(f, at, 0x1000, GUEST_DATA + 2 * at, RW, 12);
+		attach(f);
+		for (uint64_t at = 0x2000; at < 0xc000; at += 0x1000)
+			map(f, at, 0x1000, GUEST_DATA + 0x40000 + 2 * at, RW, 12);
+		f->sink.fail_in = 1;
+		f->sink.fail_every = i >> 2;
+		assert_int_equal(snest_space_invalidate(f->space, 0, 0xffff, 0), -EIO);
+		f->sink.fail_in = f->sink.fail_every = 0;
+		snest_read_begin();
+		assert_int_equal(snest_space_translate(f->space, 0x2000, SNEST_READ, &t, NULL), 0);
+		snest_read_end();
+		/* A lookup walks. Where only the first attempt failed, there may have been another. */
+		held = sink_find(&f->sink, 0x2000);
+		assert_non_null(held);
+		assert_true(f->sink.failures == 1 || held->host != t.host);
+		sync(f, 0x2000, 0x1000);
+		sync_all(f);
+		expect_equal(f);
+		assert_int_equal(f->sink.count, 16);
+		end(f);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -405,6 +438,7 @@ int main(void)
 		cmocka_unit_test(test_hazard_23_a_full_sink_says_so),
 		cmocka_unit_test(test_hazard_24_nothing_left_when_attaching_fails),
 		cmocka_unit_test(test_hazard_24_a_refused_unmap),
+		cmocka_unit_test(test_hazard_24_a_refused_unmap_of_what_is_replaced),
 	};
 
 	snest_thread_register();
