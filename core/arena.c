@@ -8,6 +8,22 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+void sn_arena_prefer_huge(void *ptr, size_t size)
+{
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+	int saved = errno;
+
+	madvise(ptr, size, MADV_HUGEPAGE);
+	errno = saved;
+#else
+	(void)ptr;
+	(void)size;
+#endif
+}
 
 #ifdef SNEST_JEMALLOC
 

@@ -26,6 +26,13 @@ void sn_arena_destroy(struct sn_arena *arena);
 void *sn_arena_alloc(struct sn_arena *arena, size_t size, size_t align);
 void sn_arena_free(struct sn_arena *arena, void *ptr, size_t size);
 
+/*
+ * Asks the system to back this memory, which is whole huge pages, with huge pages.
+ * Only a wish, which may cost memory that is never used; what was touched before
+ * may stay as it is.
+ */
+void sn_arena_prefer_huge(void *ptr, size_t size);
+
 /* Bytes that the arena holds of the system, its own bookkeeping included. 0 without jemalloc. */
 uint64_t sn_arena_bytes(struct sn_arena *arena);
 

@@ -72,6 +72,17 @@ static bool add_chunk(struct sn_pool *pool)
 	if (!chunk)
 		return false;
 	put_uncut(pool, pool->cut_last);
+	/*
+	 * Once tables fill more than a chunk, a lookup that misses the caches would
+	 * miss the TLB as well, which costs more. A small VM keeps small pages, and
+	 * with them the little memory that it touches.
+	 */
+	if (pool->chunks) {
+		sn_vm_memory_prefer_huge(pool->vm, chunk, SN_POOL_CHUNK);
+		/* The first one too, when the system gets round to it. */
+		if (!pool->chunks->next)
+			sn_vm_memory_prefer_huge(pool->vm, pool->chunks, SN_POOL_CHUNK);
+	}
 	memset(chunk, 0, sizeof(*chunk));
 	chunk->pool = pool;
 	chunk->next = pool->chunks;

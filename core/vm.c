@@ -67,6 +67,12 @@ void sn_vm_memory_free(struct snest_vm *vm, void *ptr, size_t size)
 		sn_arena_free(vm->arena, ptr, size);
 }
 
+void sn_vm_memory_prefer_huge(struct snest_vm *vm, void *ptr, size_t size)
+{
+	if (!vm->hooks.alloc)
+		sn_arena_prefer_huge(ptr, size);
+}
+
 /* Whole lines, since an allocator may want the size to be a multiple of the alignment. */
 static size_t object_size(size_t size)
 {

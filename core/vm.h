@@ -41,6 +41,8 @@ struct snest_vm {
  */
 void *sn_vm_memory_alloc(struct snest_vm *vm, size_t size, size_t align);
 void sn_vm_memory_free(struct snest_vm *vm, void *ptr, size_t size);
+/* See sn_arena_prefer_huge. Memory from an embedder's hook is the embedder's to advise. */
+void sn_vm_memory_prefer_huge(struct snest_vm *vm, void *ptr, size_t size);
 
 /* Memory for objects, zeroed, cache-line aligned; counted. NULL if the hook refuses. */
 void *sn_vm_alloc(struct snest_vm *vm, size_t size);

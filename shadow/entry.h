@@ -32,7 +32,10 @@
 #define SN_SH_HELD (1ull << 58)
 #define SN_SH_LOGGED (1ull << 59)
 
-/* What a table entry carries: every right, so that leaves alone decide. */
+/*
+ * What a table entry carries beside the address, and nothing else (lookup.c takes
+ * it off by subtraction): every right, so that leaves alone decide.
+ */
 #define SN_SH_TABLE SN_SH_RIGHTS
 
 #define SN_SH_SHIFT0 12u

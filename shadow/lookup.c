@@ -19,71 +19,94 @@
 /* How often a binding may vanish under a request before it is refused. */
 #define RESOLVE_TRIES 8u
 
-/* Of an entry above level 0: does it point to a lower table? */
+/*
+ * Of an entry above level 0: does it point to a lower table? A table entry is
+ * the table's address and SN_SH_TABLE, and no leaf up there is without PS.
+ */
 static inline bool leads_on(uint64_t entry)
 {
-	return ((uint32_t)entry & (SN_SH_PS | SNEST_READ)) == SNEST_READ;
+	return (uint8_t)entry == SN_SH_TABLE;
 }
 
-/* A table entry has nothing above its address, which makes this a shorter mask. */
+/* Taken off by the load's own displacement, where a mask would be an instruction. */
 static inline const uint64_t *lower_table(uint64_t entry)
 {
-	return (const uint64_t *)(uintptr_t)(entry & ~0xfffull);
+	return (const uint64_t *)(uintptr_t)(entry - SN_SH_TABLE);
+}
+
+/* The next entry on the way to iova. */
+static inline uint64_t next_entry(uint64_t entry, uint64_t iova, unsigned shift)
+{
+	return sn_sh_load(&lower_table(entry)[sn_sh_index(iova, shift)]);
+}
+
+/* The top entry for iova; false: it is beyond the top level, or below another one. */
+static inline bool top_entry(uint64_t root, uint64_t iova, unsigned top, uint64_t *entry)
+{
+	const uint64_t *table = (const uint64_t *)(uintptr_t)(root - top);
+
+	if (__builtin_expect(iova >> top >= SN_SH_SLOTS, 0))
+		return false;
+	*entry = sn_sh_load(&table[iova >> top]);
+	return true;
 }
 
 /*
  * The entry above level 0 that leads to iova's lowest table, or the leaf or
- * nothing that is found before; 0 also where only sn_tree_find can tell. The
- * levels are written out: which one the root has is a branch that always goes
- * the same way, and all shifts behind it are constants.
+ * nothing that is found before; 0 also where only sn_tree_find can tell: top
+ * levels of 2 MiB and of all 64 bits. The levels are written out: which one the
+ * root has is a branch that always goes the same way, and then all shifts are
+ * constants. The first question is for 512 GiB, which all IOVAs below that get.
  */
 static inline __attribute__((always_inline)) uint64_t upper(const struct sn_tree *tree,
                                                             uint64_t iova, unsigned *shift)
 {
 	uint64_t root = sn_sh_load(&tree->root), entry;
-	uint64_t index = iova >> (root & SN_SH_ROOT_SHIFT & 63);
+	uint8_t top = (uint8_t)root;
 
 	*shift = SN_SH_SHIFT0;
-	if (__builtin_expect(index >= SN_SH_SLOTS, 0))
-		return 0;
-	entry = sn_sh_load(&lower_table(root)[index]);
-	switch (root & SN_SH_ROOT_SHIFT) {
-	case 48:
-		*shift = 48;
-		if (!leads_on(entry))
-			return entry;
-		entry = sn_sh_load(&lower_table(entry)[sn_sh_index(iova, 39)]);
-		/* fallthrough */
-	case 39:
+	if (__builtin_expect(top == 30, 1)) {
+		if (!top_entry(root, iova, 30, &entry))
+			return 0;
+	} else if (top == 21) {
+		if (!top_entry(root, iova, 21, &entry))
+			return 0;
+		*shift = 21;
+		return entry;
+	} else if (top == 39) {
+		if (!top_entry(root, iova, 39, &entry))
+			return 0;
 		*shift = 39;
 		if (!leads_on(entry))
 			return entry;
-		entry = sn_sh_load(&lower_table(entry)[sn_sh_index(iova, 30)]);
-		/* fallthrough */
-	case 30:
-		*shift = 30;
+		entry = next_entry(entry, iova, 30);
+	} else {
+		if (top != 48 || !top_entry(root, iova, 48, &entry))
+			return 0;
+		*shift = 48;
 		if (!leads_on(entry))
 			return entry;
-		entry = sn_sh_load(&lower_table(entry)[sn_sh_index(iova, 21)]);
-		/* fallthrough */
-	case 21:
-		*shift = 21;
-		return entry;
-	case 12:
-		return (root & ~SN_SH_ROOT_SHIFT) | SN_SH_TABLE;
-	default:
-		/* IOVAs of more than 57 bits, and the empty tree: the slow way. */
-		return 0;
+		entry = next_entry(entry, iova, 39);
+		*shift = 39;
+		if (!leads_on(entry))
+			return entry;
+		entry = next_entry(entry, iova, 30);
 	}
+	*shift = 30;
+	if (__builtin_expect(!leads_on(entry), 0))
+		return entry;
+	*shift = 21;
+	return next_entry(entry, iova, 21);
 }
 
 /*
- * The usual request: without privilege, for at least one right. With a right
- * asked for, an entry that has it is a leaf that a lookup may use.
+ * Is this a leaf that grants the access? No entry has the bit of SNEST_PRIVILEGED,
+ * so requests with privilege are left to the slow way; and a leaf that lookups may
+ * use has at least one right, so a request for none finds whether there is one.
  */
-static inline bool usual(uint32_t access)
+static inline bool grants(uint64_t entry, uint32_t access)
 {
-	return __builtin_expect(access - 1u < SNEST_RIGHTS, 1);
+	return !(access & ~(uint32_t)entry) && ((uint32_t)entry & SNEST_RIGHTS);
 }
 
 /* What a leaf says of iova. */
@@ -94,8 +117,18 @@ static inline void fill_in(struct snest_translation *t, uint64_t entry, uint64_t
 
 	t->host = (entry & SN_SH_ADDR) + offset;
 	t->length = ((uint64_t)1 << shift) - offset;
-	t->rights = entry & SN_SH_RIGHTS;
+	t->rights = (uint32_t)entry & SNEST_RIGHTS;
 	t->outcome = SNEST_WALK_HOST;
+}
+
+static inline __attribute__((always_inline)) bool leaf(uint64_t entry, uint64_t iova,
+                                                       unsigned shift, uint32_t access,
+                                                       struct snest_translation *t)
+{
+	if (__builtin_expect(!grants(entry, access), 0))
+		return false;
+	fill_in(t, entry, iova, shift);
+	return true;
 }
 
 static inline __attribute__((always_inline)) bool hit(const struct sn_tree *tree, uint64_t iova,
@@ -104,20 +137,12 @@ static inline __attribute__((always_inline)) bool hit(const struct sn_tree *tree
 	unsigned shift;
 	uint64_t entry = upper(tree, iova, &shift);
 
-	if (leads_on(entry)) {
-		entry = sn_sh_load(&lower_table(entry)[sn_sh_index(iova, SN_SH_SHIFT0)]);
-		shift = SN_SH_SHIFT0;
-	}
-	if (__builtin_expect(access & ~(uint32_t)entry, 0))
-		return false;
 	/* Said three times, so that the first two are made of constants. */
-	if (__builtin_expect(shift == SN_SH_SHIFT0, 1))
-		fill_in(t, entry, iova, SN_SH_SHIFT0);
-	else if (__builtin_expect(shift == 21, 1))
-		fill_in(t, entry, iova, 21);
-	else
-		fill_in(t, entry, iova, shift);
-	return true;
+	if (__builtin_expect(leads_on(entry), 1))
+		return leaf(next_entry(entry, iova, SN_SH_SHIFT0), iova, SN_SH_SHIFT0, access, t);
+	if (__builtin_expect(shift == 21, 1))
+		return leaf(entry, iova, 21, access, t);
+	return leaf(entry, iova, shift, access, t);
 }
 
 /* `device` is whose request it is, NULL if nobody's: it only counts. */
@@ -168,7 +193,7 @@ static inline __attribute__((always_inline)) int translate(struct snest_device *
                                                            struct snest_fault *fault,
                                                            struct snest_space *space)
 {
-	if (usual(access) && __builtin_expect(hit(&space->tree[0], iova, access, t), 1))
+	if (__builtin_expect(hit(&space->tree[0], iova, access, t), 1))
 		return 0;
 	return translate_slow(device, iova, access, t, fault, space);
 }
@@ -286,7 +311,7 @@ static inline size_t translate_some(struct snest_device *device, struct snest_sp
 	for (size_t i = 0; i < n; i++) {
 		uint64_t entry = sn_sh_load(slot[i]);
 
-		if (__builtin_expect(access & ~(uint32_t)entry, 0)) {
+		if (__builtin_expect(!grants(entry, access), 0)) {
 			good += !translate_slow(device, iovas[i], access, &t[i], NULL, space);
 			continue;
 		}
@@ -307,17 +332,12 @@ size_t snest_translate_batch(struct snest_device *device, const uint64_t *iovas,
 		struct snest_space *space =
 			sn_device_lookup_space(device, SNEST_NO_PASID, iovas[at], access, t, NULL);
 
-		if (space && usual(access)) {
+		if (space) {
 			good += translate_some(device, space, iovas + at, n, access, t);
 			continue;
 		}
-		for (size_t i = 0; i < n; i++) {
-			if (space)
-				good += !translate_slow(device, iovas[at + i], access, &t[i], NULL,
-				                        space);
-			else
-				t[i] = (struct snest_translation){.outcome = SNEST_WALK_FAULT};
-		}
+		for (size_t i = 0; i < n; i++)
+			t[i] = (struct snest_translation){.outcome = SNEST_WALK_FAULT};
 	}
 	return good;
 }
@@ -362,7 +382,7 @@ static inline uint64_t scatter_table(const struct snest_space *space, uint64_t i
 		return 0;
 	for (; index < SN_SH_SLOTS && length - covered >= 4096; index++, covered += 4096) {
 		entry = sn_sh_load(&table[index]);
-		if ((access & ~(uint32_t)entry) || !append(list, entry & SN_SH_ADDR, 4096))
+		if (!grants(entry, access) || !append(list, entry & SN_SH_ADDR, 4096))
 			break;
 	}
 	return covered;
@@ -400,7 +420,7 @@ static size_t scatter(struct snest_device *device, struct snest_space *space, ui
 
 	while (covered < length) {
 		more = 0;
-		if (!((iova + covered) & 4095) && usual(access))
+		if (!((iova + covered) & 4095))
 			more = scatter_table(space, iova + covered, length - covered, access,
 			                     &list);
 		if (!more)

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
+#include <snest/read_inline.h>
 #include "support/fail.h"
 #include "support/guest.h"
 
@@ -93,6 +94,7 @@ static bool wait_for(const int *flag, unsigned ms)
 
 struct reader {
 	pthread_t thread;
+	bool inlined;
 	int open, go, closed;
 };
 
@@ -101,21 +103,33 @@ static void *reader_main(void *arg)
 	struct reader *r = arg;
 
 	snest_thread_register();
-	snest_read_begin();
+	if (r->inlined)
+		snest_read_begin_inline();
+	else
+		snest_read_begin();
 	raise_flag(&r->open);
 	while (!set(&r->go))
 		usleep(100);
 	raise_flag(&r->closed);
-	snest_read_end();
+	if (r->inlined)
+		snest_read_end_inline();
+	else
+		snest_read_end();
 	snest_thread_unregister();
 	return NULL;
 }
 
-static void reader_start(struct reader *r)
+static void reader_start_as(struct reader *r, bool inlined)
 {
 	memset(r, 0, sizeof(*r));
+	r->inlined = inlined;
 	assert_int_equal(pthread_create(&r->thread, NULL, reader_main, r), 0);
 	assert_true(wait_for(&r->open, 10000));
+}
+
+static void reader_start(struct reader *r)
+{
+	reader_start_as(r, false);
 }
 
 static void reader_stop(struct reader *r)
@@ -143,11 +157,14 @@ static void test_hazard_2_waits_for_readers(void **state)
 	struct reader reader;
 	int done = 0;
 
-	reader_start(&reader);
-	snest_drain_async(f->guest.vm, &node, raise_flag, &done);
-	assert_false(wait_for(&done, 30));
-	reader_stop(&reader);
-	assert_true(wait_for(&done, 10000));
+	for (unsigned inlined = 0; inlined < 2; inlined++) {
+		done = 0;
+		reader_start_as(&reader, inlined);
+		snest_drain_async(f->guest.vm, &node, raise_flag, &done);
+		assert_false(wait_for(&done, 30));
+		reader_stop(&reader);
+		assert_true(wait_for(&done, 10000));
+	}
 }
 
 static void test_hazard_2_waits_for_older_pins(void **state)

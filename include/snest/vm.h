@@ -106,6 +106,7 @@ SNEST_API void snest_thread_online(void);
  * Opens and closes a read section of the calling thread. Sections nest, are
  * wait-free, and must be short: removed memory is freed, and guests' waits
  * complete, only after every section that was open has closed.
+ * snest/read_inline.h has both without a call.
  */
 SNEST_API void snest_read_begin(void);
 SNEST_API void snest_read_end(void);
