@@ -148,6 +148,39 @@ static void statistics_count_what_was_lost(void **state)
 	g_destroy(&t.g);
 }
 
+/* ---- Log lines --------------------------------------------------------------------------- */
+
+static void count_line(void *opaque, enum snest_log_level level, const char *text)
+{
+	(void)level;
+	(void)text;
+	++*(unsigned *)opaque;
+}
+
+/* A device that faults all the time fills the records, not the log. */
+static void log_lines_are_limited_in_rate(void **state)
+{
+	unsigned lines = 0;
+	struct snest_hooks hooks = {.size = sizeof(hooks), .opaque = &lines, .log = count_line};
+	struct snest_vm_config config = {.size = sizeof(config), .hooks = &hooks};
+	struct snest_vtd *vtd;
+	struct snest_vm *vm;
+	struct snest_translation tr;
+
+	(void)state;
+	assert_int_equal(snest_vm_create(&config, &vm), 0);
+	assert_int_equal(snest_vtd_create(vm, NULL, &vtd, NULL), 0);
+	assert_int_equal(snest_vtd_enable(vtd, true), 0);
+	for (unsigned i = 0; i < 100000; i++) {
+		snest_read_begin();
+		assert_int_equal(snest_vtd_translate(vtd, RID, NO, IOVA, R, &tr, NULL), -EACCES);
+		snest_read_end();
+	}
+	assert_true(lines > 0 && lines < 200);
+	snest_vtd_destroy(vtd);
+	snest_vm_destroy(vm);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -156,6 +189,7 @@ int main(void)
 		cmocka_unit_test(only_f_of_a_record_can_be_written),
 		cmocka_unit_test(fault_event_is_sent_once_until_all_is_cleared),
 		cmocka_unit_test(statistics_count_what_was_lost),
+		cmocka_unit_test(log_lines_are_limited_in_rate),
 	};
 
 	snest_thread_register();

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * VT-d fault reasons: every one made on purpose in real tables and read back from
- * the recording registers, and suppressed by FPD where it may be.
+ * the recording registers, and suppressed by FPD where it may be. Those of page
+ * requests are in test_vtd_prq.c, those of translation and translated requests
+ * in test_vtd_ats.c and test_vtd_ats_device.c.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -367,12 +369,96 @@ static void fpd_suppresses_qualified_faults_only(void **state)
 	}
 }
 
+/* ---- Those that need more than one change --------------------------------------- */
+
+#define ERS (1ull << 30)
+
+static uint64_t pasid_entry(struct guest *t)
+{
+	return g_pasid_at(&t->g, RID, PASID);
+}
+static void no_execution(struct guest *t)
+{
+	change(t, pasid_entry(t) + 16, 2, 0);
+}
+static void not_executable(struct guest *t)
+{
+	change(t, pasid_entry(t) + 16, 0, 1 << 1 | 1 << 5); /* ERE, NXE */
+	change(t, t->first_leaf, 0, 1ull << 63);
+}
+/* The second stage gets three levels; the first leads beyond their 39 bits. */
+static void beyond_second_stage(struct guest *t)
+{
+	uint64_t third = image_get(&t->g.image, t->second) & ~0xfffull;
+
+	change(t, pasid_entry(t), ~0xfffull | 7 << 2, third | 1 << 2);
+	change(t, t->first_leaf, ~0xfffull, 1ull << 40);
+}
+static void read_only_table(struct guest *t, uint64_t leaf)
+{
+	uint64_t page = leaf & ~0xfffull;
+
+	assert_int_equal(
+		snest_memory_protect(t->g.image.vm, page, page + 0xfff, SNEST_REGION_READONLY), 0);
+}
+static void first_flags_unwritable(struct guest *t)
+{
+	change(t, t->first_leaf, 0x60, 0);
+	read_only_table(t, t->first_leaf);
+}
+static void second_flags_unwritable(struct guest *t)
+{
+	change(t, pasid_entry(t), 0, 1 << 9); /* SSADE */
+	read_only_table(t, t->second_leaf);
+}
+
+static void rarer_reasons_are_recorded(void **state)
+{
+	static const struct {
+		unsigned code;
+		enum mode mode;
+		void (*change)(struct guest *t);
+		uint64_t iova;
+		uint32_t access;
+	} rare[] = {
+		{0x5c, FIRST, no_execution, IOVA, X},
+		{0x74, NESTED, beyond_second_stage, IOVA, R},
+		{0x7c, SECOND, second_flags_unwritable, IOVA, R},
+		{0x7d, SECOND, second_flags_unwritable, IOVA, W},
+		{0x82, FIRST, not_executable, IOVA, X},
+		{0x83, PASS, none, 1ull << 48, R},
+		{0x84, SECOND, none, 1ull << 48, R},
+		{0x91, FIRST, first_flags_unwritable, IOVA, R},
+		{0x91, FIRST, first_flags_unwritable, IOVA, W},
+	};
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(rare) / sizeof(rare[0]); i++) {
+		struct guest t;
+		uint64_t high;
+
+		start_with(&t, rare[i].mode, G_ECAP_ALL | ERS);
+		rare[i].change(&t);
+		go(&t);
+		assert_int_equal(g_request(&t.g, RID, PASID, rare[i].iova, rare[i].access, NULL),
+		                 UINT64_MAX);
+		high = frcd(&t, 0, 1);
+		if ((high >> 32 & 0xff) != rare[i].code || !(high >> 63))
+			fail_msg("%u: reason %xh is recorded as %llx", i, rare[i].code,
+			         (unsigned long long)high);
+		assert_int_equal(high >> 30 & 1, !!(rare[i].access & X));
+		assert_int_equal(frcd(&t, 0, 0), rare[i].iova);
+		g_destroy(&t.g);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_tables_work_before_they_are_broken),
 		cmocka_unit_test(every_reason_is_recorded),
 		cmocka_unit_test(fpd_suppresses_qualified_faults_only),
+		cmocka_unit_test(rarer_reasons_are_recorded),
 	};
 
 	snest_thread_register();

@@ -204,6 +204,61 @@ static void privilege_follows_the_configuration(void **state)
 	g_destroy(&t.g);
 }
 
+/*
+ * While a privileged request walks the tables of one configuration, which does
+ * not allow it, the guest changes to another, which does but has another page.
+ * What the walk finds belongs to neither.
+ */
+static struct guest *switching;
+
+static void switch_configuration(struct image *image, uint64_t addr, size_t length)
+{
+	struct guest *t = switching;
+	uint64_t descriptor[4] = {D_PC(1, DID, PASID)};
+	size_t count = 1;
+
+	(void)length;
+	if (addr != t->first_leaf)
+		return;
+	image->before = NULL;
+	change(t, g_pasid_at(&t->g, RID, PASID) + 16, ~0xfffull, t->second | 1);
+	assert_int_equal(snest_vtd_invalidate(t->g.vtd, descriptor, 32, &count, NULL), 0);
+	assert_int_equal(g_request(&t->g, RID, PASID, IOVA, R, NULL), G_DATA + 0x1000);
+}
+
+static void answers_belong_to_one_configuration(void **state)
+{
+	struct snest_vtd_config config = {
+		.size = sizeof(config),
+		.flags = SNEST_VTD_RAW,
+		.cap = G_CAP_ALL,
+		.ecap = G_ECAP_ALL,
+	};
+	struct guest t = {.rtaddr = G_ROOT | 1 << 10};
+
+	(void)state;
+	image_create(&t.g.image, false);
+	t.g.next_table = G_TABLES;
+	t.g.cap = config.cap;
+	t.g.ecap = config.ecap;
+	assert_int_equal(snest_vtd_create(t.g.image.vm, &config, &t.g.vtd, NULL), 0);
+	t.first = g_table(&t.g);
+	t.second = g_table(&t.g);
+	g_map_first(&t.g, t.first, IOVA, G_DATA, 12, true);
+	g_map_first(&t.g, t.second, IOVA, G_DATA + 0x1000, 12, true);
+	t.first_leaf = g_leaf_at(&t.g, t.first, IOVA, 12);
+	g_scalable_context(&t.g, RID, PASID);
+	g_pasid(&t.g, RID, PASID, PGTT_FIRST, DID, t.first, 0);
+	change(&t, g_pasid_at(&t.g, RID, PASID) + 16, 1, 0);
+	go(&t);
+	assert_int_equal(g_request(&t.g, RID, PASID, IOVA + 0x1000, R, NULL), UINT64_MAX);
+	switching = &t;
+	t.g.image.before = switch_configuration;
+	assert_int_equal(g_request(&t.g, RID, PASID, IOVA, R | P, NULL), G_DATA + 0x1000);
+	assert_null(t.g.image.before);
+	g_destroy(&t.g);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -215,6 +270,7 @@ int main(void)
 		cmocka_unit_test(abort_mode_refuses_without_a_record),
 		cmocka_unit_test(usual_requests_take_no_lock),
 		cmocka_unit_test(privilege_follows_the_configuration),
+		cmocka_unit_test(answers_belong_to_one_configuration),
 	};
 
 	snest_thread_register();

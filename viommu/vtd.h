@@ -378,6 +378,8 @@ bool sn_vtd_record(struct snest_vtd *vtd, const struct snest_context *context,
 /* ---- vtd_prq.c ------------------------------------------------------------------------ */
 
 void sn_vtd_prs_written(struct snest_vtd *vtd);
+/* Nobody waits for a response any more. Under the lock. */
+void sn_vtd_forget_groups(struct snest_vtd *vtd);
 /* A response arrived. Whether a request waited for it, which it does no more. Without lock. */
 bool sn_vtd_page_response(struct snest_vtd *vtd, uint32_t rid, uint32_t group);
 

@@ -7,6 +7,7 @@
  * offsets are cut to the ring before they are used.
  */
 #include <errno.h>
+#include <string.h>
 #include "viommu/vtd.h"
 
 #define PAGE_REQUEST_TYPE 1u
@@ -51,6 +52,16 @@ static void expect(struct snest_vtd *vtd, const struct snest_vtd_page_request *r
 
 	if (device)
 		device->groups[r->group / 64] |= SN_BIT(r->group % 64);
+}
+
+void sn_vtd_forget_groups(struct snest_vtd *vtd)
+{
+	struct sn_vtd_device *device;
+
+	for (unsigned i = 0; i < SN_VTD_HASH; i++) {
+		cds_list_for_each_entry (device, &vtd->device[i], hash)
+			memset(device->groups, 0, sizeof(device->groups));
+	}
 }
 
 /* 0, -ENOSPC, -EFAULT. Under the lock. */

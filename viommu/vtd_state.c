@@ -172,6 +172,7 @@ static void take_over(struct snest_vtd *vtd, const unsigned char *blob)
 	__atomic_store_n(&vtd->guarded, vtd->reg[REG_PMEN] & 1, __ATOMIC_RELAXED);
 	sn_vtd_unbind_all(vtd);
 	sn_vtd_contexts_changed(vtd);
+	sn_vtd_forget_groups(vtd);
 	vtd->config_busy++;
 }
 

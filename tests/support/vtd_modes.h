@@ -70,10 +70,10 @@ static inline void map_tables(struct guest *t)
 		g_map(&t->g, t->second, gpa, gpa, 12, 3);
 }
 
-static inline void start(struct guest *t, enum mode mode)
+static inline void start_with(struct guest *t, enum mode mode, uint64_t ecap)
 {
 	memset(t, 0, sizeof(*t));
-	g_create(&t->g, G_CAP_ALL | 3ull << 40, G_ECAP_ALL, SNEST_VTD_SYNC);
+	g_create(&t->g, G_CAP_ALL | 3ull << 40, ecap, SNEST_VTD_SYNC);
 	t->first = g_table(&t->g);
 	t->second = g_table(&t->g);
 	if (mode == LEGACY) {
@@ -104,6 +104,11 @@ static inline void start(struct guest *t, enum mode mode)
 		t->second_leaf = g_leaf_at(&t->g, t->second, IOVA, 12);
 	}
 	t->first_leaf = g_leaf_at(&t->g, t->first, IOVA, 12);
+}
+
+static inline void start(struct guest *t, enum mode mode)
+{
+	start_with(t, mode, G_ECAP_ALL);
 }
 
 static inline void go(struct guest *t)
