@@ -183,6 +183,53 @@ static void pin_holds_a_wait(void **state)
 	g_destroy(&l.g);
 }
 
+/* Whether a status becomes what it should within a fifth of a second. */
+static bool becomes(struct vtd_guest *g, unsigned slot, uint32_t value)
+{
+	for (unsigned i = 0; i < 200 && g_status(g, slot) != value; i++) {
+		snest_thread_offline();
+		nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+		snest_thread_online();
+	}
+	return g_status(g, slot) == value;
+}
+
+/* The first wait is for one pin, the second for another too: it has to stay behind. */
+static void each_wait_has_a_drain_of_its_own(void **state)
+{
+	struct snest_device *device;
+	struct legacy l;
+	bool alone = false;
+
+	(void)state;
+	legacy_start(&l, G_CAP_CM, G_ECAP);
+	assert_int_equal(snest_vtd_device(l.g.vtd, G_RID, &device), 0);
+	/* Again if the first drain was so slow that it met the second pin. */
+	for (unsigned i = 1; i < 100 && !alone; i += 2) {
+		struct snest_pin first, second;
+
+		assert_int_equal(
+			snest_pin(device, SNEST_NO_PASID, G_IOVA, 1, SNEST_READ, &first, NULL), 0);
+		g_put(&l.g, D_IOTLB(1, 0), 0);
+		g_put_wait(&l.g, 1, i, 0);
+		g_ring(&l.g);
+		assert_false(becomes(&l.g, 1, i));
+		assert_int_equal(
+			snest_pin(device, SNEST_NO_PASID, G_IOVA, 1, SNEST_READ, &second, NULL), 0);
+		g_put(&l.g, D_IOTLB(1, 0), 0);
+		g_put_wait(&l.g, 2, i + 1, 0);
+		g_ring(&l.g);
+		snest_unpin(&first);
+		alone = becomes(&l.g, 1, i);
+		assert_int_not_equal(g_status(&l.g, 2), i + 1);
+		snest_unpin(&second);
+		g_poll_status(&l.g, 2, i + 1);
+		assert_int_equal(g_status(&l.g, 1), i);
+	}
+	assert_true(alone);
+	g_destroy(&l.g);
+}
+
 static void sync_mode_completes_before_the_write_returns(void **state)
 {
 	struct vtd_guest g;
@@ -349,6 +396,7 @@ int main(void)
 		cmocka_unit_test(wait_interrupt_is_masked_pending_and_sent),
 		cmocka_unit_test(wait_with_nothing_to_do_is_legal),
 		cmocka_unit_test(pin_holds_a_wait),
+		cmocka_unit_test(each_wait_has_a_drain_of_its_own),
 		cmocka_unit_test(sync_mode_completes_before_the_write_returns),
 		cmocka_unit_test(two_vcpus_share_the_queue),
 		cmocka_unit_test(no_reader_uses_a_page_after_its_wait),

@@ -51,6 +51,22 @@ static void iotlb_granularities(void **state)
 	g_destroy(&l.g);
 }
 
+/* Bits of a DID beyond those announced do not count. */
+static void domain_ids_are_as_wide_as_announced(void **state)
+{
+	struct legacy l;
+
+	(void)state;
+	legacy_start(&l, (G_CAP_CM & ~7ull) | 2, G_ECAP);
+	assert_int_equal(g_dma(&l.g, G_RID, G_IOVA, SNEST_READ), G_DATA);
+	image_put(&l.g.image, l.leaf, 0);
+	g_submit(&l.g, D_IOTLB(3, 0xab00 | (G_DID + 1)), G_IOVA);
+	assert_int_equal(g_dma(&l.g, G_RID, G_IOVA, SNEST_READ), G_DATA);
+	g_submit(&l.g, D_IOTLB(3, 0xab00 | G_DID), G_IOVA);
+	assert_int_equal(g_dma(&l.g, G_RID, G_IOVA, SNEST_READ), UINT64_MAX);
+	g_destroy(&l.g);
+}
+
 static void iotlb_page_in_a_large_page_drops_it_whole(void **state)
 {
 	struct vtd_guest g;
@@ -425,6 +441,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(iotlb_granularities),
+		cmocka_unit_test(domain_ids_are_as_wide_as_announced),
 		cmocka_unit_test(iotlb_page_in_a_large_page_drops_it_whole),
 		cmocka_unit_test(context_cache_granularities),
 		cmocka_unit_test(changed_root_takes_effect_without_an_iotlb_command),

@@ -202,6 +202,69 @@ static void descriptors_that_were_not_fetched_are_executed_after_restore(void **
 	g_destroy(&g);
 }
 
+/* Takes a while at first, so that a queue of these does not come to its end. */
+static void take_a_while(void *opaque, uint32_t first, uint32_t last)
+{
+	(void)first;
+	(void)last;
+	if (__atomic_load_n((bool *)opaque, __ATOMIC_RELAXED))
+		nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+}
+
+/*
+ * Nothing is executed behind the snapshot's back: the same descriptors run after
+ * a restore, and their statuses would be written twice.
+ */
+static void save_leaves_what_was_not_fetched(void **state)
+{
+	bool slow = true;
+	struct snest_vtd_hooks hooks = {
+		.size = sizeof(hooks),
+		.opaque = &slow,
+		.interrupt_entries = take_a_while,
+	};
+	struct snest_vtd_config config = {
+		.size = sizeof(config),
+		.flags = SNEST_VTD_RAW,
+		.cap = G_CAP_CM,
+		.ecap = G_ECAP,
+		.budget = 1,
+		.hooks = &hooks,
+	};
+	unsigned char blob[BLOB];
+	struct vtd_guest g;
+	uint64_t head;
+	size_t length;
+	int ret;
+
+	(void)state;
+	g_create_config(&g, &config);
+	g_queue_on(&g, 0, false);
+	for (unsigned i = 0; i < 254; i++)
+		g_put(&g, 4, 0);
+	g_put_wait(&g, 0, 9, 0);
+	g_ring(&g);
+	/* In the background, half a second for all of them: far from finished. */
+	length = save(&g, blob);
+	head = g_read(&g, R_IQH, 8);
+	assert_int_not_equal(head, g.tail);
+	nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+	assert_int_equal(g_read(&g, R_IQH, 8), head);
+	assert_int_equal(g_status(&g, 0), 0);
+	__atomic_store_n(&slow, false, __ATOMIC_RELAXED);
+	/* A guest that goes on here does so when it is told to. */
+	do
+		ret = snest_vtd_run(g.vtd);
+	while (ret == -EAGAIN);
+	assert_int_equal(ret, 0);
+	g_poll_status(&g, 0, 9);
+	g_set_status(&g, 0, 0);
+	replace(&g, 0);
+	assert_int_equal(snest_vtd_restore(g.vtd, blob, length), 0);
+	g_poll_status(&g, 0, 9);
+	g_destroy(&g);
+}
+
 static void restore_forgets_what_was_cached(void **state)
 {
 	unsigned char blob[BLOB];
@@ -267,6 +330,30 @@ static void seal(unsigned char *blob, size_t length)
 		blob[length - 8 + i] = (unsigned char)(hash >> 8 * i);
 }
 
+/* Whole and undamaged, but of a version that this one does not know. */
+static void other_versions_are_refused(void **state)
+{
+	static const uint32_t versions[] = {0, 2, 3, UINT32_MAX};
+	unsigned char blob[BLOB];
+	struct vtd_guest g;
+	uint64_t root;
+	size_t length;
+
+	(void)state;
+	busy_guest(&g, &root, 0);
+	length = save(&g, blob);
+	for (unsigned i = 0; i < sizeof(versions) / sizeof(versions[0]); i++) {
+		for (unsigned byte = 0; byte < 4; byte++)
+			blob[8 + byte] = (unsigned char)(versions[i] >> 8 * byte);
+		seal(blob, length);
+		expect_refused(&g, blob, length);
+	}
+	memcpy(blob + 8, (unsigned char[]){1, 0, 0, 0}, 4);
+	seal(blob, length);
+	assert_int_equal(snest_vtd_restore(g.vtd, blob, length), 0);
+	g_destroy(&g);
+}
+
 static void hostile_blobs_do_no_harm(void **state)
 {
 	unsigned char blob[BLOB], bad[BLOB];
@@ -330,8 +417,10 @@ int main(void)
 		cmocka_unit_test(length_is_told),
 		cmocka_unit_test(waits_in_flight_are_finished),
 		cmocka_unit_test(descriptors_that_were_not_fetched_are_executed_after_restore),
+		cmocka_unit_test(save_leaves_what_was_not_fetched),
 		cmocka_unit_test(restore_forgets_what_was_cached),
 		cmocka_unit_test(damaged_blobs_are_refused),
+		cmocka_unit_test(other_versions_are_refused),
 		cmocka_unit_test(hostile_blobs_do_no_harm),
 		cmocka_unit_test(other_capabilities_are_refused),
 	};

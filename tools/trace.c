@@ -35,7 +35,9 @@ __attribute__((format(printf, 3, 4))) static int fail(struct sn_trace *t, int er
                                                       const char *format, ...)
 {
 	va_list args;
-	int n = snprintf(t->error, sizeof(t->error), "%.100s:%" PRIu64 ": ", t->name, t->line);
+	int n = t->line ? snprintf(t->error, sizeof(t->error), "%.100s:%" PRIu64 ": ", t->name,
+	                           t->line)
+	                : snprintf(t->error, sizeof(t->error), "%.100s: ", t->name);
 
 	va_start(args, format);
 	vsnprintf(t->error + n, sizeof(t->error) - (size_t)n, format, args);

@@ -126,7 +126,7 @@ const struct sn_trace_iommu *sn_trace_iommu(const struct sn_trace *trace);
  */
 int sn_trace_next(struct sn_trace *trace, struct sn_trace_event *event);
 
-/* What went wrong: "file:line: text". */
+/* What went wrong: "file:line: text", "file: text" if it could not be opened. */
 const char *sn_trace_error(const struct sn_trace *trace);
 
 #endif

@@ -140,6 +140,7 @@ static void release(struct snest_vtd *vtd)
 	pthread_cond_destroy(&vtd->changed);
 	pthread_mutex_destroy(&vtd->lock);
 	pthread_mutex_destroy(&vtd->mirror_lock);
+	snest_space_put(vtd->pass);
 	sn_vm_free(vtd->vm, vtd->frcd, VTD_CAP_NFR(vtd->cap) * sizeof(*vtd->frcd));
 	sn_vm_free(vtd->vm, vtd, sizeof(*vtd));
 }
@@ -151,6 +152,10 @@ int snest_vtd_create(struct snest_vm *vm, const struct snest_vtd_config *user,
 		.size = sizeof(config),
 		.features = SNEST_VTD_QUEUE | SNEST_VTD_CACHING_MODE | SNEST_VTD_PAGE_2M |
 	                    SNEST_VTD_PAGE_1G | SNEST_VTD_PASS_THROUGH,
+	};
+	static const struct snest_space_config pass = {
+		.size = sizeof(pass),
+		.flags = SNEST_SPACE_ANNOUNCED,
 	};
 	struct snest_vtd *vtd;
 	int ret = 0;
@@ -180,8 +185,9 @@ int snest_vtd_create(struct snest_vm *vm, const struct snest_vtd_config *user,
 	pthread_cond_init(&vtd->changed, NULL);
 	vtd->sync_last = &vtd->sync_first;
 	sn_vtd_bind_init(vtd);
+	vtd->generation = 1;
 	vtd->frcd = sn_vm_alloc(vm, VTD_CAP_NFR(vtd->cap) * sizeof(*vtd->frcd));
-	if (!vtd->frcd) {
+	if (!vtd->frcd || ((vtd->ecap & VTD_ECAP_DT) && snest_space_get(vm, &pass, &vtd->pass))) {
 		release(vtd);
 		return -ENOMEM;
 	}

@@ -123,9 +123,7 @@ struct sn_vtd_frcd {
 #define SN_VTD_REQUEST_HASH 1024u
 
 struct sn_vtd_device {
-	struct cds_list_head hash;     /* in vtd->device */
-	struct cds_list_head bindings; /* sn_vtd_binding.of_device */
-	struct cds_list_head mirrors;  /* sn_vtd_mirror.of_device */
+	/* What lookups read, in one cache line. */
 	struct snest_vtd *vtd;
 	struct snest_device *handle;
 	/*
@@ -134,17 +132,33 @@ struct sn_vtd_device {
 	 */
 	uint32_t privilege_keep, privilege_set;
 	uint64_t pass_last; /* the last IOVA that passes untranslated; atomic, as above */
+	/* vtd->generation when translated requests were found allowed; 0: never. Atomic. */
+	uint64_t translated;
+
+	struct cds_list_head hash;     /* in vtd->device */
+	struct cds_list_head bindings; /* sn_vtd_binding.of_device */
+	struct cds_list_head mirrors;  /* sn_vtd_mirror.of_device */
+	/* Page request groups that wait for their response, a bit each. Under the lock. */
+	uint64_t groups[512 / 64];
 };
 
-/* A binding of a device (and PASID) to a space, which lives in the device's handle. */
+/*
+ * A binding of a device (and PASID) to a space, which lives in the device's
+ * handle. Constant once it is published in vtd->request, where lookups find it;
+ * freed after a grace period.
+ */
 struct sn_vtd_binding {
-	struct cds_list_head of_device;
-	struct cds_list_head of_request; /* in vtd->request */
-	struct cds_list_head of_domain;  /* in vtd->domain */
-	struct cds_list_head age;        /* in vtd->bindings, oldest first */
+	struct sn_vtd_binding *next_request; /* RCU: chain of its bucket in vtd->request */
+	struct sn_vtd_binding **prev_request;
 	struct sn_vtd_device *device;
-	uint32_t pasid;   /* as requests say it */
+	const struct snest_space *space; /* for comparing only: the device's handle owns it */
+	uint32_t pasid;                  /* as requests say it */
 	uint32_t refused; /* SNEST_PRIVILEGED, SNEST_EXEC: kinds that the configuration refuses */
+	struct cds_list_head of_device;
+	struct cds_list_head of_domain; /* in vtd->domain */
+	struct cds_list_head age;       /* in vtd->bindings, oldest first */
+	struct snest_vm *vm;            /* outlives the front end, as freeing may */
+	struct sn_reclaim_node node;
 	struct snest_context context;
 };
 
@@ -172,7 +186,7 @@ struct snest_vtd {
 
 	pthread_mutex_t mirror_lock;
 	struct cds_list_head mirrors; /* under mirror_lock */
-	uint32_t mirror_number;       /* of the newest; under mirror_lock */
+	uint32_t mirror_count;        /* of them; atomic */
 
 	pthread_mutex_t lock;
 	pthread_cond_t changed; /* queue.running, pending */
@@ -200,7 +214,14 @@ struct snest_vtd {
 	uint32_t gsts_set, gsts_clear;
 	uint32_t gsts_set_now, gsts_clear_now;
 	unsigned config_busy; /* TODO_CONFIG work that is not finished */
-	struct sn_vtd_completion gcmd, ccmd, iotlb;
+	struct sn_vtd_completion gcmd, ccmd, iotlb, pmen;
+	bool pmen_again; /* turned on once more while its drain was under way */
+	/* What IOTLB.IVT began: later writes of IVA do not change it. */
+	struct {
+		uint64_t q[2];        /* as the descriptor that says the same */
+		unsigned granularity; /* for IAIG */
+	} by_register;
+	unsigned frozen;  /* saving or restoring: nothing is fetched */
 	unsigned pending; /* completions and resumes in flight */
 	struct sn_vtd_completion *sync_first, **sync_last;
 
@@ -210,12 +231,19 @@ struct snest_vtd {
 		uint32_t data;
 	} msi[EVENT_COUNT];
 
-	struct cds_list_head device[SN_VTD_HASH];          /* by rid */
-	struct cds_list_head domain[SN_VTD_HASH];          /* bindings by DID */
-	struct cds_list_head request[SN_VTD_REQUEST_HASH]; /* bindings by device and PASID */
+	struct cds_list_head device[SN_VTD_HASH];            /* by rid */
+	struct cds_list_head domain[SN_VTD_HASH];            /* bindings by DID */
+	struct sn_vtd_binding *request[SN_VTD_REQUEST_HASH]; /* RCU: by device and PASID */
 	struct cds_list_head bindings;
-	/* Atomic: some space has, or had, a first stage. Never cleared. */
-	bool first_stage_seen;
+	/*
+	 * Spaces may have a first stage: the root was latched in a mode that has
+	 * them. Atomic, never cleared. The guest knows of the mode only after the
+	 * handshake that followed, so every command that matters sees it set.
+	 */
+	bool first_stage;
+	/* From 1, up with every change of root or context entries. Atomic; written under the lock. */
+	uint64_t generation;
+	struct snest_space *pass; /* for translated requests: GPAs; NULL without device TLBs */
 
 	bool guarded; /* atomic: protected memory is on, lookups take the long way */
 
@@ -295,6 +323,7 @@ struct sn_vtd_command {
 	uint32_t status;
 	uint32_t flags; /* wait: VTD_WAIT_*; page response: code */
 	uint64_t private_data[2];
+	uint32_t work; /* out of sn_vtd_execute: what it cost, in list entries looked at */
 };
 
 /*
@@ -309,7 +338,7 @@ enum snest_vtd_queue_error sn_vtd_decode(const struct snest_vtd *vtd, const uint
  * lookup. Without lock, outside read sections. 0; -ETIMEDOUT (device TLB); what
  * a mirror's sink returned.
  */
-int sn_vtd_execute(struct snest_vtd *vtd, const struct sn_vtd_command *command);
+int sn_vtd_execute(struct snest_vtd *vtd, struct sn_vtd_command *command);
 
 /* ---- vtd_queue.c ------------------------------------------------------------------ */
 
@@ -317,6 +346,9 @@ int sn_vtd_execute(struct snest_vtd *vtd, const struct sn_vtd_command *command);
 void sn_vtd_queue_run(struct snest_vtd *vtd, uint32_t budget);
 /* Whether there is something to fetch now. Under the lock. */
 bool sn_vtd_queue_ready(const struct snest_vtd *vtd);
+
+/* Protected memory was turned on or off. Under the lock. */
+void sn_vtd_pmen_written(struct snest_vtd *vtd);
 
 /* ---- vtd_event.c -------------------------------------------------------------------- */
 
@@ -346,6 +378,10 @@ bool sn_vtd_record(struct snest_vtd *vtd, const struct snest_context *context,
 /* ---- vtd_prq.c ------------------------------------------------------------------------ */
 
 void sn_vtd_prs_written(struct snest_vtd *vtd);
+/* Nobody waits for a response any more. Under the lock. */
+void sn_vtd_forget_groups(struct snest_vtd *vtd);
+/* A response arrived. Whether a request waited for it, which it does no more. Without lock. */
+bool sn_vtd_page_response(struct snest_vtd *vtd, uint32_t rid, uint32_t group);
 
 /* ---- vtd_bind.c ----------------------------------------------------------------------- */
 
@@ -354,7 +390,12 @@ void sn_vtd_bind_fini(struct snest_vtd *vtd);
 
 /* Under the lock. */
 struct sn_vtd_device *sn_vtd_device_find(const struct snest_vtd *vtd, uint32_t rid);
-struct sn_vtd_binding *sn_vtd_binding_find(const struct sn_vtd_device *device, uint32_t pasid);
+/* NULL: the handle is not one of this front end. Inside a read section. */
+struct sn_vtd_device *sn_vtd_device_of(const struct snest_vtd *vtd,
+                                       const struct snest_device *handle);
+/* Under the lock or inside a read section. */
+const struct sn_vtd_binding *sn_vtd_binding_find(const struct sn_vtd_device *device,
+                                                 uint32_t pasid);
 
 /* Reads the context of a request from the guest's tables. Under the lock. */
 void sn_vtd_context(struct snest_vtd *vtd, const struct snest_request *request,
@@ -362,17 +403,23 @@ void sn_vtd_context(struct snest_vtd *vtd, const struct snest_request *request,
 
 /*
  * Finds and binds the space of a request. 0, with a reference in *space if
- * space is not NULL; -EACCES with *fault. Under the lock.
+ * space is not NULL; -EACCES or -ENOMEM, with *fault. Under the lock.
  */
 int sn_vtd_bind(struct sn_vtd_device *device, uint32_t pasid, uint64_t iova, uint32_t access,
                 struct snest_space **space, struct snest_fault *fault);
+
+/* Root or context entries changed, or translation as a whole. Under the lock. */
+static inline void sn_vtd_contexts_changed(struct snest_vtd *vtd)
+{
+	__atomic_store_n(&vtd->generation, vtd->generation + 1, __ATOMIC_RELEASE);
+}
 
 /* Unbind what a command selects, or one request. Under the lock. */
 void sn_vtd_unbind_request(struct sn_vtd_device *device, uint32_t pasid);
 void sn_vtd_unbind_all(struct snest_vtd *vtd);
 void sn_vtd_unbind_device(struct snest_vtd *vtd, uint32_t rid, unsigned function_mask);
-/* pasid SNEST_ANY_PASID: every one. */
-void sn_vtd_unbind_domain(struct snest_vtd *vtd, uint32_t did, uint32_t pasid);
+/* pasid SNEST_ANY_PASID: every one. Returns how many bindings were looked at. */
+uint32_t sn_vtd_unbind_domain(struct snest_vtd *vtd, uint32_t did, uint32_t pasid);
 
 /* Marks the DID of first-stage and nested spaces in their tags: ranges mean other things there. */
 #define SN_VTD_FIRST_STAGE_DOMAIN 0x10000u

@@ -6,9 +6,14 @@
  * on the first request, taken away by the guest's commands, found by device
  * and by DID. Absence and errors are never remembered. The number of bindings
  * is bounded; the oldest makes room, and comes back when it is used again.
+ *
+ * The index by request is read without the lock by lookups that have to know
+ * more than the space (vtd_translate.c): its chains are followed forwards only,
+ * and what was unchained keeps its way on until its readers have gone.
  */
 #include <errno.h>
 #include <string.h>
+#include "shadow/device.h"
 #include "viommu/vtd.h"
 
 static struct cds_list_head *device_bucket(const struct snest_vtd *vtd, uint32_t rid)
@@ -21,7 +26,7 @@ static struct cds_list_head *domain_bucket(struct snest_vtd *vtd, uint32_t did)
 	return &vtd->domain[(did ^ did >> 8) % SN_VTD_HASH];
 }
 
-static struct cds_list_head *request_bucket(const struct sn_vtd_device *device, uint32_t pasid)
+static struct sn_vtd_binding **request_bucket(const struct sn_vtd_device *device, uint32_t pasid)
 {
 	uint32_t hash = (pasid + snest_device_rid(device->handle)) * 0x9e3779b1u;
 
@@ -34,8 +39,6 @@ void sn_vtd_bind_init(struct snest_vtd *vtd)
 		CDS_INIT_LIST_HEAD(&vtd->device[i]);
 		CDS_INIT_LIST_HEAD(&vtd->domain[i]);
 	}
-	for (unsigned i = 0; i < SN_VTD_REQUEST_HASH; i++)
-		CDS_INIT_LIST_HEAD(&vtd->request[i]);
 	CDS_INIT_LIST_HEAD(&vtd->bindings);
 	CDS_INIT_LIST_HEAD(&vtd->mirrors);
 }
@@ -51,33 +54,64 @@ struct sn_vtd_device *sn_vtd_device_find(const struct snest_vtd *vtd, uint32_t r
 	return NULL;
 }
 
-struct sn_vtd_binding *sn_vtd_binding_find(const struct sn_vtd_device *device, uint32_t pasid)
+/* Pairs with the publications in chain() and unchain(). */
+static struct sn_vtd_binding *find_binding(const struct sn_vtd_device *device, uint32_t pasid)
 {
-	struct sn_vtd_binding *b;
+	struct sn_vtd_binding *b = sn_deref(request_bucket(device, pasid));
 
-	cds_list_for_each_entry (b, request_bucket(device, pasid), of_request) {
-		if (b->device == device && b->pasid == pasid)
-			return b;
-	}
-	return NULL;
+	while (b && (b->device != device || b->pasid != pasid))
+		b = sn_deref(&b->next_request);
+	return b;
+}
+
+const struct sn_vtd_binding *sn_vtd_binding_find(const struct sn_vtd_device *device, uint32_t pasid)
+{
+	return find_binding(device, pasid);
+}
+
+/* Under the lock. */
+static void chain(struct sn_vtd_binding *b)
+{
+	struct sn_vtd_binding **head = request_bucket(b->device, b->pasid);
+
+	b->next_request = *head;
+	b->prev_request = head;
+	if (b->next_request)
+		b->next_request->prev_request = &b->next_request;
+	sn_publish(head, b);
+}
+
+/* Under the lock. */
+static void unchain(struct sn_vtd_binding *b)
+{
+	if (b->next_request)
+		b->next_request->prev_request = b->prev_request;
+	sn_publish(b->prev_request, b->next_request);
 }
 
 /* ---- Unbinding -------------------------------------------------------------------- */
 
+static void binding_freed(struct sn_reclaim_node *node)
+{
+	struct sn_vtd_binding *b = (void *)((char *)node - offsetof(struct sn_vtd_binding, node));
+
+	sn_vm_free(b->vm, b, sizeof(*b));
+}
+
 static void unbind(struct snest_vtd *vtd, struct sn_vtd_binding *b)
 {
 	snest_device_bind(b->device->handle, b->pasid, NULL);
+	unchain(b);
 	cds_list_del(&b->of_device);
-	cds_list_del(&b->of_request);
 	cds_list_del(&b->of_domain);
 	cds_list_del(&b->age);
 	vtd->stats.bindings--;
-	sn_vm_free(vtd->vm, b, sizeof(*b));
+	sn_reclaim_defer_idly(&vtd->vm->reclaim, &b->node, binding_freed);
 }
 
 void sn_vtd_unbind_request(struct sn_vtd_device *device, uint32_t pasid)
 {
-	struct sn_vtd_binding *b = sn_vtd_binding_find(device, pasid);
+	struct sn_vtd_binding *b = find_binding(device, pasid);
 
 	if (b)
 		unbind(device->vtd, b);
@@ -115,15 +149,18 @@ void sn_vtd_unbind_device(struct snest_vtd *vtd, uint32_t rid, unsigned function
 	}
 }
 
-void sn_vtd_unbind_domain(struct snest_vtd *vtd, uint32_t did, uint32_t pasid)
+uint32_t sn_vtd_unbind_domain(struct snest_vtd *vtd, uint32_t did, uint32_t pasid)
 {
 	struct sn_vtd_binding *b, *next;
+	uint32_t seen = 0;
 
 	cds_list_for_each_entry_safe (b, next, domain_bucket(vtd, did), of_domain) {
+		seen++;
 		if (b->context.domain == did &&
 		    (pasid == SNEST_ANY_PASID || b->context.pasid == pasid))
 			unbind(vtd, b);
 	}
+	return seen;
 }
 
 /* ---- Binding ------------------------------------------------------------------------ */
@@ -197,13 +234,10 @@ static int space_of(struct sn_vtd_device *device, uint32_t pasid,
 	};
 	bool first = context->count && context->stage[0].format != SNEST_FORMAT_VTD_SS;
 
-	if (first) {
+	if (first)
 		config.tag.domain |= SN_VTD_FIRST_STAGE_DOMAIN;
-		/* Before the space can be filled, hence before a command has to reach it. */
-		__atomic_store_n(&vtd->first_stage_seen, true, __ATOMIC_RELEASE);
-	} else {
+	else
 		config.tag.space = mirror_number(device, pasid);
-	}
 	/* Caching mode is about second stages; without a stage nothing changes unannounced. */
 	if (!context->count || (!first && (vtd->cap & VTD_CAP_CM)))
 		config.flags |= SNEST_SPACE_ANNOUNCED;
@@ -237,6 +271,13 @@ static void set_limits(struct sn_vtd_device *device, const struct snest_context 
 	__atomic_store_n(&device->pass_last, last, __ATOMIC_RELAXED);
 }
 
+static int no_space(struct snest_vtd *vtd, uint32_t rid, int error)
+{
+	sn_log_guest(vtd->vm, SNEST_LOG_WARNING, "vtd: rid %x: no space for its requests (%d)", rid,
+	             error);
+	return error == -ENOMEM ? error : -EACCES;
+}
+
 int sn_vtd_bind(struct sn_vtd_device *device, uint32_t pasid, uint64_t iova, uint32_t access,
                 struct snest_space **space_out, struct snest_fault *fault)
 {
@@ -266,29 +307,33 @@ int sn_vtd_bind(struct sn_vtd_device *device, uint32_t pasid, uint64_t iova, uin
 		unbind(vtd, cds_list_entry(vtd->bindings.next, struct sn_vtd_binding, age));
 	b = sn_vm_alloc(vtd->vm, sizeof(*b));
 	if (!b)
-		return -EACCES;
+		return -ENOMEM;
 	ret = space_of(device, pasid, &context, &space);
-	if (!ret) {
-		if (pasid == SNEST_NO_PASID)
-			set_limits(device, &context);
-		ret = snest_device_bind(device->handle, pasid, space);
-		if (ret || !space_out)
-			snest_space_put(space);
-		else
-			*space_out = space;
-	}
 	if (ret) {
-		sn_log_guest(vtd->vm, SNEST_LOG_WARNING,
-		             "vtd: rid %x: no space for its requests (%d)", request.rid, ret);
 		sn_vm_free(vtd->vm, b, sizeof(*b));
-		return -EACCES;
+		return no_space(vtd, request.rid, ret);
 	}
+	b->vm = vtd->vm;
 	b->device = device;
+	b->space = space;
 	b->pasid = pasid;
 	b->context = context;
 	b->refused = vtd->te ? refused_kinds(vtd, &request) : 0;
+	if (pasid == SNEST_NO_PASID)
+		set_limits(device, &context);
+	/* Before the space, so that a lookup that found this one finds the binding too. */
+	chain(b);
+	ret = snest_device_bind(device->handle, pasid, space);
+	if (ret || !space_out)
+		snest_space_put(space);
+	else
+		*space_out = space;
+	if (ret) {
+		unchain(b);
+		sn_reclaim_defer_idly(&vtd->vm->reclaim, &b->node, binding_freed);
+		return no_space(vtd, request.rid, ret);
+	}
 	cds_list_add_tail(&b->of_device, &device->bindings);
-	cds_list_add(&b->of_request, request_bucket(device, pasid));
 	cds_list_add_tail(&b->of_domain, domain_bucket(vtd, context.domain));
 	cds_list_add_tail(&b->age, &vtd->bindings);
 	vtd->stats.bindings++;
@@ -311,13 +356,22 @@ static int resolve(void *opaque, struct snest_device *handle, uint32_t pasid, ui
 	(void)handle;
 	sn_vtd_lock(vtd);
 	/* Another lookup may have been faster. */
-	if (!sn_vtd_binding_find(device, pasid))
+	if (!find_binding(device, pasid))
 		ret = sn_vtd_bind(device, pasid, iova, access, NULL, fault);
 	sn_vtd_unlock(vtd);
-	return ret;
+	return ret ? -EACCES : 0;
 }
 
 /* ---- Devices ------------------------------------------------------------------------- */
+
+struct sn_vtd_device *sn_vtd_device_of(const struct snest_vtd *vtd,
+                                       const struct snest_device *handle)
+{
+	struct sn_vtd_device *device = handle->opaque;
+
+	/* The embedder's own handles, and other front ends', are in the same index. */
+	return handle->resolve == resolve && device->vtd == vtd ? device : NULL;
+}
 
 int snest_vtd_device(struct snest_vtd *vtd, uint32_t rid, struct snest_device **out)
 {

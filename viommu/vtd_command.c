@@ -55,7 +55,10 @@ void sn_vtd_settle(struct snest_vtd *vtd)
 uint32_t sn_vtd_latch_root(struct snest_vtd *vtd, uint64_t rtaddr)
 {
 	vtd->root = rtaddr & (VTD_ADDR | 0xc00);
+	if (VTD_TTM(vtd->root) == VTD_TTM_SCALABLE && (vtd->ecap & VTD_ECAP_FSTS))
+		__atomic_store_n(&vtd->first_stage, true, __ATOMIC_RELAXED);
 	sn_vtd_unbind_all(vtd);
+	sn_vtd_contexts_changed(vtd);
 	return TODO_CONFIG | (vtd->cap & VTD_CAP_ESRTPS ? TODO_FORGET : 0);
 }
 
@@ -65,6 +68,7 @@ uint32_t sn_vtd_set_te(struct snest_vtd *vtd, bool te)
 
 	vtd->te = te;
 	sn_vtd_unbind_all(vtd);
+	sn_vtd_contexts_changed(vtd);
 	return TODO_CONFIG | (forget ? TODO_FORGET : 0);
 }
 
@@ -111,6 +115,34 @@ uint32_t sn_vtd_write_gcmd(struct snest_vtd *vtd, uint64_t old, uint64_t written
 		vtd->config_busy++;
 	sn_vtd_settle(vtd);
 	return todo;
+}
+
+/* ---- Protected memory ------------------------------------------------------------- */
+
+static void pmen_done(struct sn_vtd_completion *c)
+{
+	struct snest_vtd *vtd = c->vtd;
+
+	if (vtd->pmen_again) {
+		vtd->pmen_again = false;
+		sn_vtd_arm(vtd, c, pmen_done);
+		return;
+	}
+	vtd->reg[REG_PMEN] |= vtd->reg[REG_PMEN] >> 31;
+}
+
+void sn_vtd_pmen_written(struct snest_vtd *vtd)
+{
+	bool on = vtd->reg[REG_PMEN] & VTD_EPM;
+
+	/* Lookups refuse at once; PRS says that no earlier one is in use any more. */
+	__atomic_store_n(&vtd->guarded, on, __ATOMIC_RELAXED);
+	if (!on)
+		vtd->reg[REG_PMEN] &= ~VTD_PRS;
+	else if (vtd->pmen.armed)
+		vtd->pmen_again = true;
+	else if (!(vtd->reg[REG_PMEN] & VTD_PRS))
+		sn_vtd_arm(vtd, &vtd->pmen, pmen_done);
 }
 
 /* ---- Invalidation without a queue ---------------------------------------------- */
@@ -177,34 +209,35 @@ static unsigned iotlb_granularity(const struct snest_vtd *vtd)
 
 static void iotlb_done(struct sn_vtd_completion *c)
 {
-	answer(c->vtd, REG_IOTLB, VTD_IAIG_SHIFT, iotlb_granularity(c->vtd));
+	answer(c->vtd, REG_IOTLB, VTD_IAIG_SHIFT, c->vtd->by_register.granularity);
 }
 
 uint32_t sn_vtd_write_iotlb(struct snest_vtd *vtd, uint64_t old, uint64_t written, uint64_t lanes)
 {
+	unsigned granularity = by_register(vtd) ? iotlb_granularity(vtd) : 0;
+
 	(void)old;
 	(void)lanes;
 	if (!(written & VTD_IVT))
 		return 0;
-	if (!by_register(vtd) || !iotlb_granularity(vtd)) {
+	if (!granularity) {
 		answer(vtd, REG_IOTLB, VTD_IAIG_SHIFT, 0);
 		return 0;
 	}
+	/* Draining flags are implied. */
+	vtd->by_register.granularity = granularity;
+	vtd->by_register.q[0] =
+		VTD_DESC_IOTLB | granularity << 4 | (vtd->reg[REG_IOTLB] >> 32 & 0xffff) << 16;
+	vtd->by_register.q[1] = granularity == VTD_SELECTIVE ? vtd->reg[REG_IVA] : 0;
 	return TODO_IOTLB;
 }
 
 static void do_iotlb(struct snest_vtd *vtd)
 {
 	struct sn_vtd_command command;
-	uint64_t q[2];
 
-	/* As the descriptor that says the same; draining flags are implied. */
-	sn_vtd_lock(vtd);
-	q[0] = VTD_DESC_IOTLB | iotlb_granularity(vtd) << 4 |
-	       (vtd->reg[REG_IOTLB] >> 32 & 0xffff) << 16;
-	q[1] = vtd->reg[REG_IVA];
-	sn_vtd_unlock(vtd);
-	if (!sn_vtd_decode(vtd, q, 2, &command))
+	/* Nobody changes it while IVT is set. */
+	if (!sn_vtd_decode(vtd, vtd->by_register.q, 2, &command))
 		sn_vtd_execute(vtd, &command);
 	sn_vtd_lock(vtd);
 	sn_vtd_arm(vtd, &vtd->iotlb, iotlb_done);

@@ -98,6 +98,10 @@ enum {
 #define VTD_FRI_SHIFT 8
 #define VTD_FRI_MASK 0xff00ull
 
+/* PMEN */
+#define VTD_EPM SN_BIT(31)
+#define VTD_PRS SN_BIT(0)
+
 /* FECTL, IECTL, PECTL */
 #define VTD_IM SN_BIT(31)
 #define VTD_IP SN_BIT(30)
@@ -105,6 +109,7 @@ enum {
 /* FRCD, upper word */
 #define VTD_F SN_BIT(63)
 #define VTD_FRCD_READ SN_BIT(62)
+#define VTD_FRCD_AT_SHIFT 60
 #define VTD_FRCD_PRIV SN_BIT(29)
 #define VTD_FRCD_EXE SN_BIT(30)
 #define VTD_FRCD_PP SN_BIT(31)
@@ -128,6 +133,7 @@ enum {
 #define VTD_IQA_DW SN_BIT(11)
 #define VTD_QUEUE_OFFSET 0x7fff0ull
 #define VTD_ITESID_SHIFT 32
+#define VTD_ICESID_SHIFT 48
 
 /* PQA, PQH, PQT, PRS */
 #define VTD_PQ_OFFSET 0x7ffe0ull

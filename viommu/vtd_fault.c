@@ -38,6 +38,11 @@ static void store(struct snest_vtd *vtd, const struct snest_request *request,
 	struct sn_vtd_frcd *r = &vtd->frcd[vtd->frcd_next];
 	uint64_t high = VTD_F | (request->rid & 0xffff) | (uint64_t)(fault->code & 0xff) << 32;
 
+	/* Address type: translation requests and translated requests say so. */
+	if (request->kind == SNEST_REQUEST_TRANSLATION)
+		high |= 1ull << VTD_FRCD_AT_SHIFT;
+	if (request->kind == SNEST_REQUEST_TRANSLATED)
+		high |= 2ull << VTD_FRCD_AT_SHIFT;
 	if (request->kind == SNEST_REQUEST_PAGE)
 		high |= VTD_FRCD_PAGE_REQUEST;
 	else if (!(request->access & SNEST_WRITE))
@@ -91,7 +96,7 @@ bool snest_vtd_fault(struct snest_vtd *vtd, uint32_t rid, uint32_t pasid, uint32
 		.kind = SNEST_REQUEST_UNTRANSLATED,
 		.iova = fault->iova,
 	};
-	struct sn_vtd_binding *b = NULL;
+	const struct sn_vtd_binding *b = NULL;
 	struct sn_vtd_device *device;
 	struct snest_context context;
 	bool recorded = false;

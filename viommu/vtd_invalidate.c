@@ -161,7 +161,7 @@ static int iotlb(struct snest_vtd *vtd, const struct sn_vtd_command *c)
 	if (c->granularity == VTD_GLOBAL)
 		return snest_vm_invalidate(vtd->vm, 0, UINT64_MAX, 0);
 	ret = snest_tag_invalidate(vtd->vm, tag, c->first, c->last, flags);
-	if (!__atomic_load_n(&vtd->first_stage_seen, __ATOMIC_ACQUIRE))
+	if (!__atomic_load_n(&vtd->first_stage, __ATOMIC_RELAXED))
 		return ret;
 	tag.domain |= SN_VTD_FIRST_STAGE_DOMAIN;
 	one = snest_tag_invalidate(vtd->vm, tag, 0, UINT64_MAX, 0);
@@ -179,30 +179,41 @@ static int pasid_iotlb(struct snest_vtd *vtd, const struct sn_vtd_command *c)
 	                            c->leaf ? SNEST_INVALIDATE_LEAF : 0);
 }
 
-static int context_cache(struct snest_vtd *vtd, const struct sn_vtd_command *c)
+/* Mirrored requests are resolved again; each costs about as much as this many bindings. */
+#define MIRROR_WORK 64u
+
+static int config_changed(struct snest_vtd *vtd, struct sn_vtd_command *c)
+{
+	c->work += MIRROR_WORK * __atomic_load_n(&vtd->mirror_count, __ATOMIC_RELAXED);
+	return sn_vtd_mirrors_refresh(vtd);
+}
+
+static int context_cache(struct snest_vtd *vtd, struct sn_vtd_command *c)
 {
 	sn_vtd_lock(vtd);
+	sn_vtd_contexts_changed(vtd);
 	/* A context entry of scalable mode has no DID: selecting by it means all. */
 	if (c->granularity == VTD_SELECTIVE)
 		sn_vtd_unbind_device(vtd, c->rid, c->function_mask);
 	else if (c->granularity == VTD_DOMAIN && VTD_TTM(vtd->root) == VTD_TTM_LEGACY)
-		sn_vtd_unbind_domain(vtd, c->did, SNEST_ANY_PASID);
+		c->work = sn_vtd_unbind_domain(vtd, c->did, SNEST_ANY_PASID);
 	else
 		sn_vtd_unbind_all(vtd);
 	sn_vtd_unlock(vtd);
-	return sn_vtd_mirrors_refresh(vtd);
+	return config_changed(vtd, c);
 }
 
-static int pasid_cache(struct snest_vtd *vtd, const struct sn_vtd_command *c)
+static int pasid_cache(struct snest_vtd *vtd, struct sn_vtd_command *c)
 {
+	uint32_t pasid = c->granularity == VTD_PC_PASID ? c->pasid : SNEST_ANY_PASID;
+
 	sn_vtd_lock(vtd);
 	if (c->granularity == VTD_PC_GLOBAL)
 		sn_vtd_unbind_all(vtd);
 	else
-		sn_vtd_unbind_domain(vtd, c->did,
-		                     c->granularity == VTD_PC_PASID ? c->pasid : SNEST_ANY_PASID);
+		c->work = sn_vtd_unbind_domain(vtd, c->did, pasid);
 	sn_vtd_unlock(vtd);
-	return sn_vtd_mirrors_refresh(vtd);
+	return config_changed(vtd, c);
 }
 
 static int device_tlb(struct snest_vtd *vtd, const struct sn_vtd_command *c)
@@ -230,14 +241,16 @@ static void page_response(struct snest_vtd *vtd, const struct sn_vtd_command *c)
 		.last = c->leaf,
 		.private_valid = c->granularity,
 		.private_data = {c->private_data[0], c->private_data[1]},
+		.expected = sn_vtd_page_response(vtd, c->rid, c->status),
 	};
 
 	if (vtd->hooks.page_response)
 		vtd->hooks.page_response(vtd->hooks.opaque, &response);
 }
 
-int sn_vtd_execute(struct snest_vtd *vtd, const struct sn_vtd_command *c)
+int sn_vtd_execute(struct snest_vtd *vtd, struct sn_vtd_command *c)
 {
+	c->work = 0;
 	switch (c->type) {
 	case VTD_DESC_CONTEXT:
 		return context_cache(vtd, c);

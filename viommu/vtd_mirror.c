@@ -14,12 +14,16 @@
 #include "shadow/space.h"
 #include "viommu/vtd.h"
 
-/* The space that the mirrored requests are bound to now, with a reference; NULL: none. */
-static struct snest_space *space_now(struct sn_vtd_mirror *m)
+/*
+ * The space that the mirrored requests are bound to now, with a reference; NULL:
+ * the configuration has none. -ENOMEM: cannot say.
+ */
+static int space_now(struct sn_vtd_mirror *m, struct snest_space **out)
 {
 	struct snest_vtd *vtd = m->device->vtd;
 	struct snest_space *space = NULL;
 	struct snest_fault fault;
+	int ret = 0;
 
 	sn_vtd_lock(vtd);
 	if (sn_vtd_binding_find(m->device, m->pasid)) {
@@ -28,11 +32,14 @@ static struct snest_space *space_now(struct sn_vtd_mirror *m)
 		space = snest_device_space(m->device->handle, m->pasid);
 		sn_read_end();
 		sn_space_ref(space);
-	} else if (sn_vtd_bind(m->device, m->pasid, 0, 0, &space, &fault)) {
-		space = NULL;
+	} else {
+		ret = sn_vtd_bind(m->device, m->pasid, 0, 0, &space, &fault);
+		if (ret)
+			space = NULL;
 	}
 	sn_vtd_unlock(vtd);
-	return space;
+	*out = space;
+	return ret == -ENOMEM ? ret : 0;
 }
 
 static int empty(struct sn_vtd_mirror *m)
@@ -50,16 +57,16 @@ static int empty(struct sn_vtd_mirror *m)
 /* Makes the sink follow the binding. */
 static int follow(struct sn_vtd_mirror *m)
 {
-	struct snest_space *space = space_now(m);
-	int ret;
+	struct snest_space *space;
+	int ret = space_now(m, &space);
 
-	if (space == m->space) {
+	/* For want of memory the new space is unknown; the old one may be wrong. */
+	if (ret || space != m->space)
+		empty(m);
+	else
 		snest_space_put(space);
-		return 0;
-	}
-	empty(m);
-	if (!space)
-		return 0;
+	if (ret || !space || space == m->space)
+		return ret;
 	ret = snest_space_mirror(space, &m->sink);
 	if (ret)
 		snest_space_put(space);
@@ -89,6 +96,7 @@ int sn_vtd_mirrors_refresh(struct snest_vtd *vtd)
 static void list(struct snest_vtd *vtd, struct sn_vtd_mirror *m)
 {
 	cds_list_add_tail(&m->all, &vtd->mirrors);
+	__atomic_store_n(&vtd->mirror_count, vtd->mirror_count + 1, __ATOMIC_RELAXED);
 	sn_vtd_lock(vtd);
 	cds_list_add_tail(&m->of_device, &m->device->mirrors);
 	sn_vtd_unbind_request(m->device, m->pasid);
@@ -102,6 +110,7 @@ static void unlist(struct snest_vtd *vtd, struct sn_vtd_mirror *m)
 	sn_vtd_unbind_request(m->device, m->pasid);
 	sn_vtd_unlock(vtd);
 	cds_list_del(&m->all);
+	__atomic_store_n(&vtd->mirror_count, vtd->mirror_count - 1, __ATOMIC_RELAXED);
 }
 
 static int drop(struct snest_vtd *vtd, struct sn_vtd_mirror *m)
@@ -137,6 +146,21 @@ static struct sn_vtd_mirror *find(struct snest_vtd *vtd, uint32_t rid, uint32_t 
 	return NULL;
 }
 
+/*
+ * The number of a new mirror. Front ends of one VM share its spaces, and their
+ * guests' domains may have the same id and tables, so numbers are the process's.
+ */
+static uint32_t next_number(void)
+{
+	static uint32_t newest; /* atomic */
+	uint32_t number;
+
+	do
+		number = __atomic_add_fetch(&newest, 1, __ATOMIC_RELAXED);
+	while (!number);
+	return number;
+}
+
 int snest_vtd_mirror(struct snest_vtd *vtd, uint32_t rid, uint32_t pasid,
                      const struct snest_sink *user)
 {
@@ -164,7 +188,7 @@ int snest_vtd_mirror(struct snest_vtd *vtd, uint32_t rid, uint32_t pasid,
 	ret = find(vtd, rid, pasid) ? -EBUSY : 0;
 	/* Listed before it follows: a command that comes between finds it, and waits here. */
 	if (!ret) {
-		m->number = ++vtd->mirror_number;
+		m->number = next_number();
 		list(vtd, m);
 		ret = follow(m);
 		if (ret)

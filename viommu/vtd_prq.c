@@ -7,6 +7,7 @@
  * offsets are cut to the ring before they are used.
  */
 #include <errno.h>
+#include <string.h>
 #include "viommu/vtd.h"
 
 #define PAGE_REQUEST_TYPE 1u
@@ -44,6 +45,25 @@ static void encode(const struct snest_vtd_page_request *r, uint64_t *q)
 	q[3] = r->private_valid ? r->private_data[1] : 0;
 }
 
+/* Only the last request of a group is answered. Under the lock. */
+static void expect(struct snest_vtd *vtd, const struct snest_vtd_page_request *r)
+{
+	struct sn_vtd_device *device = r->last ? sn_vtd_device_find(vtd, r->rid) : NULL;
+
+	if (device)
+		device->groups[r->group / 64] |= SN_BIT(r->group % 64);
+}
+
+void sn_vtd_forget_groups(struct snest_vtd *vtd)
+{
+	struct sn_vtd_device *device;
+
+	for (unsigned i = 0; i < SN_VTD_HASH; i++) {
+		cds_list_for_each_entry (device, &vtd->device[i], hash)
+			memset(device->groups, 0, sizeof(device->groups));
+	}
+}
+
 /* 0, -ENOSPC, -EFAULT. Under the lock. */
 static int enqueue(struct snest_vtd *vtd, const struct snest_vtd_page_request *r)
 {
@@ -62,8 +82,26 @@ static int enqueue(struct snest_vtd *vtd, const struct snest_vtd_page_request *r
 		return -EFAULT;
 	vtd->reg[REG_PQT] = next;
 	vtd->stats.page_requests++;
+	expect(vtd, r);
 	status_set(vtd, VTD_PPR);
 	return 0;
+}
+
+bool sn_vtd_page_response(struct snest_vtd *vtd, uint32_t rid, uint32_t group)
+{
+	struct sn_vtd_device *device;
+	bool expected = false;
+
+	sn_vtd_lock(vtd);
+	device = sn_vtd_device_find(vtd, rid);
+	if (device) {
+		expected = device->groups[group / 64] >> group % 64 & 1;
+		device->groups[group / 64] &= ~SN_BIT(group % 64);
+	}
+	vtd->stats.page_responses++;
+	vtd->stats.page_responses_unexpected += !expected;
+	sn_vtd_unlock(vtd);
+	return expected;
 }
 
 int snest_vtd_page_request(struct snest_vtd *vtd, const struct snest_vtd_page_request *r)
@@ -77,13 +115,18 @@ int snest_vtd_page_request(struct snest_vtd *vtd, const struct snest_vtd_page_re
 		.iova = r->iova,
 	};
 	struct snest_context context;
-	int ret = 0;
+	struct snest_device *handle;
+	int ret;
 
 	if (!(vtd->ecap & VTD_ECAP_PRS))
 		return -EOPNOTSUPP;
 	if (r->rid > 0xffff || r->group > 0x1ff || (r->pasid != SNEST_NO_PASID && r->pasid >> 20) ||
 	    (r->access & ~(SNEST_RIGHTS | SNEST_PRIVILEGED)))
 		return -EINVAL;
+	/* The handle remembers who waits for a response. */
+	ret = snest_vtd_device(vtd, r->rid, &handle);
+	if (ret)
+		return ret;
 	sn_vtd_lock(vtd);
 	sn_vtd_context(vtd, &request, &context);
 	if (!vtd->te || context.outcome == SNEST_CONTEXT_BLOCKED) {
@@ -107,6 +150,7 @@ int snest_vtd_page_request(struct snest_vtd *vtd, const struct snest_vtd_page_re
 			.group = r->group,
 			.code = SNEST_VTD_RESPONSE_SUCCESS,
 			.last = 1,
+			.expected = 1,
 		};
 
 		vtd->hooks.page_response(vtd->hooks.opaque, &response);

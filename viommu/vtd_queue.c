@@ -10,11 +10,18 @@
  * Waits complete in order. Each begins a drain; the one at the front of the
  * ring that has drained writes its status. A wait with nothing to wait for
  * (nothing invalidated since the last drain, none pending) completes at once.
+ *
+ * A descriptor costs one of the budget, and more if it had to look at many
+ * bindings: a guest with 65536 of them cannot hold a vCPU up with commands that
+ * search for one that is not there.
  */
 #include <errno.h>
 #include "viommu/vtd.h"
 
 #define BATCH 64u
+
+/* Bindings looked at, for the price of one descriptor. */
+#define WORK_SHARE 64u
 
 /* One entry into the queue in SYNC mode: a whole ring of the largest size. */
 #define SYNC_BUDGET 32768u
@@ -26,7 +33,7 @@ static unsigned entry_size(const struct snest_vtd *vtd)
 
 bool sn_vtd_queue_ready(const struct snest_vtd *vtd)
 {
-	return (vtd->reg[REG_GSTS] & VTD_QIE) &&
+	return (vtd->reg[REG_GSTS] & VTD_QIE) && !vtd->frozen &&
 	       !((vtd->gsts_clear | vtd->gsts_clear_now) & VTD_QIE) &&
 	       !(vtd->reg[REG_FSTS] & (VTD_IQE | VTD_ITE)) && !vtd->queue.fence &&
 	       vtd->queue.waits < SN_VTD_WAITS && vtd->reg[REG_IQH] != vtd->reg[REG_IQT];
@@ -149,12 +156,30 @@ static void timed_out(struct snest_vtd *vtd, uint32_t rid)
 	sn_vtd_status_set(vtd, VTD_ITE);
 }
 
+int snest_vtd_completion_error(struct snest_vtd *vtd, uint32_t rid)
+{
+	if (rid > 0xffff)
+		return -EINVAL;
+	if (!(vtd->ecap & VTD_ECAP_DT))
+		return -EOPNOTSUPP;
+	sn_vtd_lock(vtd);
+	/* The first error keeps its source until the guest clears it. */
+	if (!(vtd->reg[REG_FSTS] & VTD_ICE)) {
+		vtd->reg[REG_IQERCD] &= ~(0xffffull << VTD_ICESID_SHIFT);
+		vtd->reg[REG_IQERCD] |= (uint64_t)rid << VTD_ICESID_SHIFT;
+	}
+	sn_vtd_status_set(vtd, VTD_ICE);
+	sn_vtd_unlock(vtd);
+	return 0;
+}
+
 /* ---- Batches ---------------------------------------------------------------------- */
 
 struct batch {
 	uint64_t q[BATCH * 4];
 	unsigned words; /* of an entry */
 	unsigned count, done;
+	uint32_t work; /* beyond the descriptors themselves, in descriptors */
 	enum snest_vtd_queue_error error;
 	uint32_t timed_out; /* RID, UINT32_MAX: none */
 	bool waits_pending; /* seen under the lock; only the owner adds any */
@@ -219,10 +244,15 @@ static void execute(struct snest_vtd *vtd, struct batch *b)
 			b->done++;
 			return;
 		}
+		b->work += command.work / WORK_SHARE;
+		if (b->work >= BATCH) {
+			b->done++;
+			return;
+		}
 	}
 }
 
-/* One batch of at most `budget` descriptors. Under the lock, which it lets go. Returns how many. */
+/* One batch of at most `budget` descriptors. Under the lock, which it lets go. Returns its cost. */
 static unsigned run_batch(struct snest_vtd *vtd, uint32_t budget)
 {
 	struct batch b;
@@ -240,6 +270,7 @@ static unsigned run_batch(struct snest_vtd *vtd, uint32_t budget)
 	b.count = (unsigned)((tail > head ? tail : size) - head) / entry;
 	b.count = b.count < BATCH ? b.count : BATCH;
 	b.count = b.count < budget ? b.count : budget;
+	b.work = 0;
 	b.timed_out = UINT32_MAX;
 	b.waits_pending = vtd->queue.waits;
 	sn_vtd_unlock(vtd);
@@ -257,7 +288,8 @@ static unsigned run_batch(struct snest_vtd *vtd, uint32_t budget)
 		queue_error(vtd, b.error);
 	if (b.timed_out != UINT32_MAX)
 		timed_out(vtd, b.timed_out);
-	return b.done;
+	/* SYNC promises a whole ring. */
+	return vtd->sync ? b.done : b.done + b.work;
 }
 
 void sn_vtd_queue_run(struct snest_vtd *vtd, uint32_t budget)
@@ -276,10 +308,11 @@ void sn_vtd_queue_run(struct snest_vtd *vtd, uint32_t budget)
 	}
 	vtd->queue.running = true;
 	while (budget && sn_vtd_queue_ready(vtd)) {
-		unsigned done = run_batch(vtd, budget);
+		unsigned cost = run_batch(vtd, budget);
 
 		/* A queue that cannot go on was stopped; this bounds a wait without room. */
-		budget -= done ? done : 1;
+		cost = cost ? cost : 1;
+		budget -= cost < budget ? cost : budget;
 	}
 	vtd->queue.running = false;
 	sn_vtd_settle(vtd);

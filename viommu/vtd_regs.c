@@ -76,9 +76,7 @@ static uint32_t write_prs(struct snest_vtd *vtd, uint64_t old, uint64_t written,
 static uint32_t write_pmen(struct snest_vtd *vtd, uint64_t old, uint64_t written, uint64_t lanes)
 {
 	UNUSED3(old, written, lanes);
-	/* PRS follows EPM at once: lookups check it themselves. */
-	vtd->reg[REG_PMEN] = (vtd->reg[REG_PMEN] & SN_BIT(31)) | vtd->reg[REG_PMEN] >> 31;
-	__atomic_store_n(&vtd->guarded, vtd->reg[REG_PMEN] & 1, __ATOMIC_RELAXED);
+	sn_vtd_pmen_written(vtd);
 	return 0;
 }
 

@@ -71,6 +71,18 @@ static uint64_t get(const unsigned char *blob, size_t word)
 	return le64toh(value);
 }
 
+/*
+ * Until nothing is in flight. A guest that goes on submitting cannot hold this up:
+ * nothing more is fetched. Returns under the lock.
+ */
+static void freeze(struct snest_vtd *vtd)
+{
+	sn_vtd_finish(vtd);
+	sn_vtd_lock(vtd);
+	vtd->frozen++;
+	sn_vtd_quiesce(vtd);
+}
+
 int snest_vtd_save(struct snest_vtd *vtd, void *buf, size_t *length)
 {
 	size_t have = *length, words = words_of(vtd);
@@ -79,9 +91,7 @@ int snest_vtd_save(struct snest_vtd *vtd, void *buf, size_t *length)
 	*length = words * 8;
 	if (!buf || have < *length)
 		return -ENOSPC;
-	sn_vtd_finish(vtd);
-	sn_vtd_lock(vtd);
-	sn_vtd_quiesce(vtd);
+	freeze(vtd);
 	at = put(at, MAGIC);
 	at = put(at, VERSION | (uint64_t)words << 32);
 	at = put(at, vtd->cap);
@@ -96,6 +106,7 @@ int snest_vtd_save(struct snest_vtd *vtd, void *buf, size_t *length)
 		at = put(at, vtd->frcd[i].low);
 		at = put(at, vtd->frcd[i].high);
 	}
+	vtd->frozen--;
 	sn_vtd_unlock(vtd);
 	put(at, checksum(buf, (words - 1) * 8));
 	return 0;
@@ -147,7 +158,7 @@ static void take_over(struct snest_vtd *vtd, const unsigned char *blob)
 
 	for (size_t i = 0; i < SAVED; i++)
 		vtd->reg[saved[i]] = get(blob, HEAD_WORDS + i);
-	vtd->root = get(blob, latch + LATCH_ROOT);
+	sn_vtd_latch_root(vtd, get(blob, latch + LATCH_ROOT));
 	vtd->te = vtd->reg[REG_GSTS] & VTD_TE;
 	vtd->queue.iqa = get(blob, latch + LATCH_IQA);
 	vtd->queue.unsettled = true;
@@ -160,6 +171,8 @@ static void take_over(struct snest_vtd *vtd, const unsigned char *blob)
 	}
 	__atomic_store_n(&vtd->guarded, vtd->reg[REG_PMEN] & 1, __ATOMIC_RELAXED);
 	sn_vtd_unbind_all(vtd);
+	sn_vtd_contexts_changed(vtd);
+	sn_vtd_forget_groups(vtd);
 	vtd->config_busy++;
 }
 
@@ -167,10 +180,9 @@ int snest_vtd_restore(struct snest_vtd *vtd, const void *buf, size_t length)
 {
 	if (!buf || !is_valid(vtd, buf, length))
 		return -EINVAL;
-	sn_vtd_finish(vtd);
-	sn_vtd_lock(vtd);
-	sn_vtd_quiesce(vtd);
+	freeze(vtd);
 	take_over(vtd, buf);
+	vtd->frozen--;
 	sn_vtd_unlock(vtd);
 	/* A mirror that fails is told through its sink; the state is taken over all the same. */
 	sn_vtd_todo(vtd, TODO_CONFIG | TODO_FORGET | TODO_QUEUE);

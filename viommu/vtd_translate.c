@@ -4,8 +4,10 @@
  * page table says.
  *
  * A request that hits, and asks for reading or writing, costs the lookup of the
- * device's handle and a few loads more than the plain lookup. The rest is off
- * that path: faults, targets without host memory, fetches, privileged requests.
+ * device's handle and a few loads more than the plain lookup. Fetches, privileged
+ * requests and targets without host memory cost another search, for the binding.
+ * None of these takes a lock. Faults do, and requests that pass untranslated
+ * while protected memory is on.
  */
 #include <errno.h>
 #include <string.h>
@@ -40,7 +42,7 @@ static bool is_protected(const struct snest_vtd *vtd, uint64_t address)
 {
 	const uint64_t *reg = vtd->reg;
 
-	if (!(reg[REG_PMEN] & 1))
+	if (!(reg[REG_PMEN] & VTD_EPM))
 		return false;
 	/* Limits name the first byte of their last 1 MiB block. */
 	if ((vtd->cap & VTD_CAP_PLMR) && address >= reg[REG_PLMBASE] &&
@@ -50,65 +52,86 @@ static bool is_protected(const struct snest_vtd *vtd, uint64_t address)
 	       address <= (reg[REG_PHMLIMIT] | 0xfffff);
 }
 
-/* What the configuration, not a table, has against a request or its result. 0 or -EACCES. */
-static int check(struct snest_vtd *vtd, const struct snest_request *request,
-                 struct snest_translation *t, struct snest_fault *fault)
+/*
+ * What the configuration, not a table, has against a request or its result, by
+ * the binding that the result came from. 0 or -EACCES. The usual answer, that it
+ * has nothing, takes no lock.
+ */
+static int check(struct snest_vtd *vtd, const struct sn_vtd_binding *b,
+                 const struct snest_request *request, struct snest_translation *t,
+                 struct snest_fault *fault)
 {
 	uint32_t kinds = request->access & (SNEST_EXEC | SNEST_PRIVILEGED);
-	struct sn_vtd_binding *b = NULL;
-	struct sn_vtd_device *device;
-	struct snest_context context;
-	int ret = 0;
+	const struct snest_context *context = &b->context;
+	struct snest_context now;
+	bool is_blocked;
 
-	sn_vtd_lock(vtd);
-	device = sn_vtd_device_find(vtd, request->rid);
-	if (device)
-		b = sn_vtd_binding_find(device, request->pasid);
-	if (!b) {
-		/* Unbound since the lookup, whose answer is still legal. */
+	if (__builtin_expect(b->refused & kinds, 0)) {
+		/* Which of the kinds the guest's tables refuse, and how that is called. */
+		sn_vtd_lock(vtd);
+		sn_vtd_context(vtd, request, &now);
 		sn_vtd_unlock(vtd);
+		return now.outcome == SNEST_CONTEXT_FAULT
+		               ? refuse(t, fault, request->iova, request->access,
+		                        SNEST_FAULT_CONFIG, now.fault.code)
+		               : 0;
+	}
+	if (t->outcome == SNEST_WALK_GPA && in_interrupt_range(t->host) &&
+	    (context->count || request->pasid != SNEST_NO_PASID))
+		return refuse(t, fault, request->iova, request->access, SNEST_FAULT_BLOCKED,
+		              context->flags & SNEST_CONTEXT_SCALABLE ? 0x87 : 0xe);
+	if (context->count)
 		return 0;
-	}
-	context = b->context;
-	if (b->refused & kinds) {
-		sn_vtd_context(vtd, request, &context);
-		if (context.outcome == SNEST_CONTEXT_FAULT) {
-			refuse(t, fault, request->iova, request->access, SNEST_FAULT_CONFIG,
-			       context.fault.code);
-			ret = -EACCES;
-		}
-	} else if (!context.count && sn_context_check(&context, request, fault)) {
+	if (sn_context_check(context, request, fault)) {
 		t->outcome = SNEST_WALK_FAULT;
-		ret = -EACCES;
-	} else if (!context.count && is_protected(vtd, request->iova)) {
-		ret = refuse(t, fault, request->iova, request->access, SNEST_FAULT_BLOCKED, 0);
-	} else if (t->outcome == SNEST_WALK_GPA && in_interrupt_range(t->host) &&
-	           (context.count || request->pasid != SNEST_NO_PASID)) {
-		ret = refuse(t, fault, request->iova, request->access, SNEST_FAULT_BLOCKED,
-		             context.flags & SNEST_CONTEXT_SCALABLE ? 0x87 : 0xe);
+		return -EACCES;
 	}
+	if (!__atomic_load_n(&vtd->guarded, __ATOMIC_RELAXED))
+		return 0;
+	sn_vtd_lock(vtd);
+	is_blocked = is_protected(vtd, request->iova);
 	sn_vtd_unlock(vtd);
-	return ret;
+	return is_blocked ? refuse(t, fault, request->iova, request->access, SNEST_FAULT_BLOCKED, 0)
+	                  : 0;
 }
 
-/* The slow end of snest_vtd_translate: what is not a plain hit. */
-static __attribute__((noinline)) int settle(struct snest_vtd *vtd, uint32_t rid, uint32_t pasid,
-                                            uint64_t iova, uint32_t access, int ret,
+/* How often a binding may vanish under a request before it is refused. */
+#define TRIES 8u
+
+/*
+ * The slow end of snest_vtd_translate: what is not a plain hit. The answer
+ * belongs to `space`, so what is held against it has to come from a binding to
+ * that space. One that was unbound or replaced since the lookup says nothing
+ * about it: then the request begins anew.
+ */
+static __attribute__((noinline)) int settle(struct snest_vtd *vtd,
+                                            const struct sn_vtd_device *device,
+                                            const struct snest_request *request,
+                                            struct snest_space *space, int ret,
                                             struct snest_translation *t, struct snest_fault *fault)
 {
-	struct snest_request request = {
-		.size = sizeof(request),
-		.rid = rid,
-		.pasid = pasid,
-		.access = access,
-		.kind = SNEST_REQUEST_UNTRANSLATED,
-		.iova = iova,
-	};
+	for (unsigned tries = 0; !ret; tries++) {
+		const struct sn_vtd_binding *b = sn_vtd_binding_find(device, request->pasid);
 
-	if (!ret)
-		ret = check(vtd, &request, t, fault);
+		if (b && b->space == space) {
+			ret = check(vtd, b, request, t, fault);
+			break;
+		}
+		space = tries < TRIES
+		                ? sn_device_lookup_space(device->handle, request->pasid,
+		                                         request->iova, request->access, t, fault)
+		                : NULL;
+		if (space)
+			ret = snest_space_translate(space, request->iova, request->access, t,
+			                            fault);
+		else if (tries < TRIES)
+			ret = -EACCES;
+		else
+			ret = refuse(t, fault, request->iova, request->access, SNEST_FAULT_BLOCKED,
+			             0);
+	}
 	if (ret)
-		snest_vtd_fault(vtd, rid, pasid, access, fault);
+		snest_vtd_fault(vtd, request->rid, request->pasid, request->access, fault);
 	return ret;
 }
 
@@ -131,34 +154,44 @@ int snest_vtd_translate(struct snest_vtd *vtd, uint32_t rid, uint32_t pasid, uin
                         uint32_t access, struct snest_translation *t, struct snest_fault *fault)
 {
 	struct snest_device *handle = snest_device_find(vtd->vm, rid);
-	bool guarded = __atomic_load_n(&vtd->guarded, __ATOMIC_RELAXED);
+	const struct sn_vtd_device *device = handle ? sn_vtd_device_of(vtd, handle) : NULL;
+	bool plain = !__atomic_load_n(&vtd->guarded, __ATOMIC_RELAXED);
 	struct snest_fault ignored;
 	struct snest_space *space;
 	int ret = -EACCES;
 
 	fault = fault ? fault : &ignored;
-	if (__builtin_expect(!handle, 0)) {
+	if (__builtin_expect(!device, 0)) {
 		ret = snest_vtd_device(vtd, rid, &handle);
 		if (ret)
 			return ret;
+		device = sn_vtd_device_of(vtd, handle);
 		ret = -EACCES;
 	}
 	if (pasid == SNEST_NO_PASID && in_interrupt_range(iova))
 		return interrupt(iova, access, t, fault);
 	space = sn_device_lookup_space(handle, pasid, iova, access, t, fault);
 	if (pasid == SNEST_NO_PASID) {
-		const struct sn_vtd_device *device = handle->opaque;
-
 		/* Set when the space was bound, so read after it was found. */
 		access = (access & __atomic_load_n(&device->privilege_keep, __ATOMIC_RELAXED)) |
 		         __atomic_load_n(&device->privilege_set, __ATOMIC_RELAXED);
-		guarded |= iova > __atomic_load_n(&device->pass_last, __ATOMIC_RELAXED);
+		plain &= iova <= __atomic_load_n(&device->pass_last, __ATOMIC_RELAXED);
 	}
 	if (__builtin_expect(space != NULL, 1))
 		ret = snest_space_translate(space, iova, access, t, fault);
-	if (__builtin_expect(!ret && t->outcome == SNEST_WALK_HOST &&
-	                             !(access & (SNEST_EXEC | SNEST_PRIVILEGED)) && !guarded,
-	                     1))
+	plain &= !ret && t->outcome == SNEST_WALK_HOST &&
+	         !(access & (SNEST_EXEC | SNEST_PRIVILEGED));
+	if (__builtin_expect(plain, 1))
 		return 0;
-	return settle(vtd, rid, pasid, iova, access, ret, t, fault);
+
+	struct snest_request request = {
+		.size = sizeof(request),
+		.rid = rid,
+		.pasid = pasid,
+		.access = access,
+		.kind = SNEST_REQUEST_UNTRANSLATED,
+		.iova = iova,
+	};
+
+	return settle(vtd, device, &request, space, ret, t, fault);
 }

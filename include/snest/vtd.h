@@ -58,6 +58,12 @@ struct snest_vtd_page_response {
 	uint32_t last;  /* LPIG as the response carries it */
 	uint32_t private_valid;
 	uint64_t private_data[2];
+	/*
+	 * 1: a request with `last` of this group waits for it. 0: none that
+	 * this front end has seen since it was created or restored.
+	 */
+	uint32_t expected;
+	uint32_t reserved;
 };
 #define SNEST_VTD_RESPONSE_SUCCESS 0x0u
 #define SNEST_VTD_RESPONSE_INVALID 0x1u
@@ -140,9 +146,10 @@ struct snest_vtd_config {
 };
 
 /*
- * Creates a front end. config NULL: legacy mode, 48 bits, queued invalidation,
- * caching mode. If why is not NULL, *why is a static English sentence on
- * -EINVAL and -EOPNOTSUPP.
+ * Creates a front end, which its VM outlives. config NULL: legacy mode, 48 bits,
+ * queued invalidation, caching mode. If why is not NULL, *why is a static English
+ * sentence on -EINVAL and -EOPNOTSUPP. A VM may have several front ends, each
+ * with its own requesters; a global invalidation of one reaches all of them.
  * Errors: -EINVAL (contradiction, or reserved bits), -EOPNOTSUPP (a capability
  * that is not emulated), -E2BIG, -ENOMEM.
  */
@@ -151,7 +158,8 @@ SNEST_API int snest_vtd_create(struct snest_vm *vm, const struct snest_vtd_confi
 
 /*
  * Destroys the front end, its devices and mirrors. Waits for commands in
- * flight. The caller stops using it, and its devices, first. NULL is ignored.
+ * flight, so not from a hook; no pin may be held for ever. The caller stops using
+ * it, and its devices, first. NULL is ignored.
  */
 SNEST_API void snest_vtd_destroy(struct snest_vtd *vtd);
 
@@ -161,15 +169,21 @@ SNEST_API void snest_vtd_destroy(struct snest_vtd *vtd);
  * The register page. Any offset and any size from 1 to 8 is defined: each
  * register sees the bytes that fall into it, the lower register first, after
  * all bytes are stored. What is beside a register, and beyond 4 KiB, reads as 0
- * and ignores writes. Reads also inside a read section.
- * Errors: -EINVAL (size), with *value 0.
+ * and ignores writes. So do registers whose capability is not announced.
+ * Reads also inside a read section. A write executes what it started, up to the
+ * budget of descriptors, and never waits for readers but with SNEST_VTD_SYNC.
+ * Errors: -EINVAL (size), with *value 0. VT-d: Register Descriptions.
  */
 SNEST_API int snest_vtd_read(struct snest_vtd *vtd, uint64_t offset, unsigned size,
                              uint64_t *value);
 SNEST_API int snest_vtd_write(struct snest_vtd *vtd, uint64_t offset, unsigned size,
                               uint64_t value);
 
-/* Goes on with the queue, for up to the budget. Returns 0, or -EAGAIN: there is more. */
+/*
+ * Goes on with the queue, for up to the budget: what a kick hook has somebody
+ * call. If another thread runs the queue, it is left to that one.
+ * Returns 0, or -EAGAIN: there is more.
+ */
 SNEST_API int snest_vtd_run(struct snest_vtd *vtd);
 
 /* ---- Commands, for VMMs that emulate the registers ----------------------------- */
@@ -177,8 +191,10 @@ SNEST_API int snest_vtd_run(struct snest_vtd *vtd);
 /*
  * Latches a root pointer, bits 11:10 being the mode: what SRTP does. All
  * devices find their spaces anew. With ESRTPS everything cached goes too. On
- * return every later lookup uses the new root. Errors: what a mirror's sink
- * returned; the root is latched all the same.
+ * return every later lookup uses the new root; the caller drains before it
+ * tells the guest. A mode that the architecture does not know faults with reason
+ * 30h on every request. Errors: what a mirror's sink returned; the root is
+ * latched all the same. VT-d: Root Table Address Register.
  */
 SNEST_API int snest_vtd_set_root(struct snest_vtd *vtd, uint64_t rtaddr);
 /* Turns translation on or off (GCMD.TE); off is pass-through for all. As above. */
@@ -202,7 +218,8 @@ enum snest_vtd_queue_error {
  * on errors too, where it is the index of the bad one; *error, if not NULL,
  * says why. Handled means visible to every later lookup; completion is the
  * caller's: drain, then write the status. So wait descriptors are checked,
- * counted, and do nothing. *count 0 is a probe and succeeds.
+ * counted, and do nothing. *count 0 is a probe and succeeds. Several threads may
+ * call this at once; each call's descriptors take effect in their order.
  * Errors: -EINVAL (a bad descriptor; entries NULL or entry_len too small),
  * -E2BIG, -ETIMEDOUT (a device TLB), or what a mirror's sink returned: that
  * descriptor was executed but its sink lacks something, and *count includes it.
@@ -219,7 +236,10 @@ SNEST_API int snest_vtd_invalidate(struct snest_vtd *vtd, const void *entries, s
  */
 SNEST_API int snest_vtd_device(struct snest_vtd *vtd, uint32_t rid, struct snest_device **device);
 
-/* Destroys the handle, and its mirrors. The caller stops using it first. -ENOENT. */
+/*
+ * Destroys the handle, and its mirrors: hot unplug. The caller stops using the
+ * handle, and asking for this rid, first. Errors: -ENOENT.
+ */
 SNEST_API int snest_vtd_remove(struct snest_vtd *vtd, uint32_t rid);
 
 /*
@@ -233,7 +253,7 @@ SNEST_API int snest_vtd_remove(struct snest_vtd *vtd, uint32_t rid);
  */
 SNEST_API int snest_vtd_mirror(struct snest_vtd *vtd, uint32_t rid, uint32_t pasid,
                                const struct snest_sink *sink);
-/* Empties the sink and lets it go. -ENOENT; what apply returned. */
+/* Empties the sink and lets it go. Errors: -ENOENT; what apply returned, the sink is gone anyway. */
 SNEST_API int snest_vtd_unmirror(struct snest_vtd *vtd, uint32_t rid, uint32_t pasid);
 
 /* ---- Requests and faults ---------------------------------------------------------- */
@@ -246,7 +266,9 @@ SNEST_API int snest_vtd_unmirror(struct snest_vtd *vtd, uint32_t rid, uint32_t p
  * the plain lookup is the fast path, with faults given to snest_vtd_fault.
  * A write into the interrupt range 0xfee00000..0xfeefffff without PASID is an
  * interrupt: outcome SNEST_WALK_GPA with that address.
- * Inside a read section. Returns 0 or -EACCES, as there, or -ENOMEM.
+ * Inside a read section. A hit takes no lock, a privileged one neither; what is
+ * refused does, and may send the fault event through the msi hook.
+ * Returns 0 or -EACCES, as there, or what snest_vtd_device returns.
  */
 SNEST_API int snest_vtd_translate(struct snest_vtd *vtd, uint32_t rid, uint32_t pasid,
                                   uint64_t iova, uint32_t access,
@@ -255,10 +277,92 @@ SNEST_API int snest_vtd_translate(struct snest_vtd *vtd, uint32_t rid, uint32_t 
 /*
  * Records a fault that a plain lookup gave, unless the configuration
  * suppresses it (FPD) or it is none of the guest's. Fills fault->code.
- * Returns whether it was recorded. Also inside a read section.
+ * Returns whether it was recorded. Also inside a read section. May send the fault
+ * event through the msi hook. VT-d: Primary Fault Logging.
  */
 SNEST_API bool snest_vtd_fault(struct snest_vtd *vtd, uint32_t rid, uint32_t pasid, uint32_t access,
                                struct snest_fault *fault);
+
+/* ---- Devices with a TLB of their own (ATS) ------------------------------------------ */
+
+/* How a translation request completes: PCIe's completion status. */
+enum snest_vtd_completion {
+	SNEST_VTD_COMPLETION_SUCCESS = 0,
+	SNEST_VTD_COMPLETION_UNSUPPORTED = 1, /* the guest does not allow it */
+	SNEST_VTD_COMPLETION_ABORT = 4,       /* the guest's tables are wrong */
+};
+
+struct snest_vtd_ats_request {
+	uint32_t rid;
+	uint32_t pasid; /* or SNEST_NO_PASID */
+	/*
+	 * Wanted: SNEST_READ; with SNEST_WRITE unless the device sets "no
+	 * write"; SNEST_EXEC; SNEST_PRIVILEGED.
+	 */
+	uint32_t access;
+	uint32_t pages; /* how many 4 KiB pages from iova on, at least 1 */
+	uint64_t iova;
+};
+
+#define SNEST_VTD_ATS_UNTRANSLATED 0x1u /* U: the device must send untranslated requests */
+#define SNEST_VTD_ATS_SNOOP 0x2u        /* N: translated requests must not ask for "no snoop" */
+#define SNEST_VTD_ATS_PRIVILEGED 0x4u   /* for privileged requests only */
+
+/* What a device may put into its TLB: one naturally aligned power of two of bytes. */
+struct snest_vtd_ats_entry {
+	uint64_t first, last; /* IOVA; may begin before and end behind what was asked for */
+	uint64_t gpa;         /* where `first` leads to: the translated address */
+	uint32_t rights;      /* SNEST_READ, _WRITE, _EXEC as far as wanted; 0: nothing is there */
+	uint32_t flags;       /* SNEST_VTD_ATS_* */
+};
+
+/*
+ * A translation request. *count: in, the entries that there is room for, at
+ * least 1; out, those that were filled, in the order of IOVAs, without gaps: 0
+ * unless *completion is SUCCESS. Stops before the first page without rights or
+ * with a fault, but for the very first page: then its one entry has no rights,
+ * and the device may send a page request (snest_vtd_page_request).
+ *
+ * Accessed flags are set, and dirty flags where SNEST_WRITE is granted. Missing
+ * rights are not recorded as faults. Of other faults those are that the
+ * architecture reports for translation requests, unless FPD is set.
+ *
+ * An entry is the device's until the device_tlb hook names it. The hook runs on
+ * another thread, so the caller holds the lock that its hook takes too from
+ * before this call until the entries are in the device's TLB: then either the
+ * hook finds them, or the request has seen what the guest announces.
+ *
+ * Any thread, also inside a read section. May take the front end's lock.
+ * Errors: -EINVAL (rid, pasid, access, pages or *count), -EOPNOTSUPP (no
+ * DEVICE_TLB). VT-d: translation requests; PCIe: Address Translation Services.
+ */
+SNEST_API int snest_vtd_ats_request(struct snest_vtd *vtd,
+                                    const struct snest_vtd_ats_request *request,
+                                    struct snest_vtd_ats_entry *entries, size_t *count,
+                                    enum snest_vtd_completion *completion);
+
+/*
+ * A translated request: `gpa` is an address from an entry above, `access` what
+ * the entry allows. Refused when the configuration does not let this device
+ * send them (recorded), when translation is off, and into the interrupt
+ * address range. Which pages the device was given is the device's to know.
+ * Inside a read section, where *translation is valid. A hit takes no lock.
+ * Returns 0, or -EACCES with *fault if that is not NULL. Errors: -EOPNOTSUPP (no
+ * DEVICE_TLB), and those of snest_vtd_device.
+ */
+SNEST_API int snest_vtd_translated(struct snest_vtd *vtd, uint32_t rid, uint64_t gpa,
+                                   uint32_t access, struct snest_translation *translation,
+                                   struct snest_fault *fault);
+
+/*
+ * The device sent an invalidation completion that nobody waits for, or a
+ * malformed one: sets FSTS.ICE and IQERCD.ICESID, with the fault event. The
+ * queue goes on; a device that does not complete at all is the device_tlb hook's
+ * -ETIMEDOUT. Any thread. Errors: -EINVAL (rid), -EOPNOTSUPP (no DEVICE_TLB).
+ */
+SNEST_API int snest_vtd_completion_error(struct snest_vtd *vtd, uint32_t rid);
+
+/* ---- Page requests ------------------------------------------------------------------- */
 
 /*
  * A recoverable fault: queues a page request. access: SNEST_READ, _WRITE,
@@ -276,9 +380,11 @@ struct snest_vtd_page_request {
 	uint64_t private_data[2];
 };
 /*
- * Errors: -EOPNOTSUPP (no PRS), -EINVAL (rid, pasid, group), -EACCES (the
+ * The response comes through the page_response hook, maybe before this returns.
+ * Any thread, also inside a read section.
+ * Errors: -EOPNOTSUPP (no PRS), -EINVAL (rid, pasid, group, access), -EACCES (the
  * configuration refuses page requests; recorded), -ENOSPC (queue full),
- * -EFAULT (queue not in memory).
+ * -EFAULT (queue not in memory), and those of snest_vtd_device.
  */
 SNEST_API int snest_vtd_page_request(struct snest_vtd *vtd,
                                      const struct snest_vtd_page_request *request);
@@ -289,13 +395,19 @@ SNEST_API int snest_vtd_page_request(struct snest_vtd *vtd,
  * The whole guest-visible state as a blob. *length: in, the bytes at buf; out,
  * the bytes of the blob. buf NULL or too small: -ENOSPC with *length set.
  * Waits until commands in flight have completed, so no pin may be held for
- * ever; descriptors not yet fetched stay in the guest's queue.
+ * ever. Descriptors not yet fetched stay in the guest's queue, and nothing is
+ * executed afterwards that the blob does not know of: a VMM that lets its guest
+ * go on calls snest_vtd_run. The guest's vCPUs are stopped meanwhile. Not part
+ * of it: which page requests wait for a response (the devices know), bindings,
+ * shadows, mirrors, statistics. Any thread, not inside a read section.
+ * Errors: -ENOSPC.
  */
 SNEST_API int snest_vtd_save(struct snest_vtd *vtd, void *buf, size_t *length);
 
 /*
  * Takes over a saved state. The front end has the same capabilities. Spaces
- * are found and filled anew, mirrors populated, the queue goes on.
+ * are found and filled anew, mirrors populated, the queue goes on. A mirror that
+ * fails is told through its sink. Any thread, not inside a read section.
  * Errors: -EINVAL (not a blob of this version and these capabilities, or
  * damaged), with nothing changed.
  */
@@ -303,8 +415,9 @@ SNEST_API int snest_vtd_restore(struct snest_vtd *vtd, const void *buf, size_t l
 
 /* ---- Statistics ---------------------------------------------------------------------- */
 
+/* Totals so far unless they say "now". */
 struct snest_vtd_stats {
-	size_t size;          /* sizeof(struct snest_vtd_stats) */
+	size_t size;          /* sizeof(struct snest_vtd_stats), set by the caller */
 	uint64_t descriptors; /* executed from the queue */
 	uint64_t waits;
 	uint64_t drains; /* begun for waits and handshakes */
@@ -316,7 +429,10 @@ struct snest_vtd_stats {
 	uint64_t page_requests_lost;
 	uint64_t bindings; /* now */
 	uint64_t binds;    /* so far */
+	uint64_t page_responses;
+	uint64_t page_responses_unexpected; /* of them, to no request that was seen */
 };
+/* Fills *stats. Any thread. Errors: -EINVAL (size), -E2BIG. */
 SNEST_API int snest_vtd_stats(struct snest_vtd *vtd, struct snest_vtd_stats *stats);
 
 #ifdef __cplusplus
