@@ -194,6 +194,8 @@ static int space_of(struct sn_vtd_device *device, uint32_t pasid,
 		.stages = context->stage,
 		.count = context->count,
 		.tag = {.domain = context->domain, .space = context->space},
+		.table_bytes_max = vtd->table_bytes_max,
+		.sync_entries_max = vtd->sync_entries_max,
 	};
 	bool first = context->count && context->stage[0].format != SNEST_FORMAT_VTD_SS;
 
@@ -266,7 +268,7 @@ int sn_vtd_bind(struct sn_vtd_device *device, uint32_t pasid, uint64_t iova, uin
 		unbind(vtd, cds_list_entry(vtd->bindings.next, struct sn_vtd_binding, age));
 	b = sn_vm_alloc(vtd->vm, sizeof(*b));
 	if (!b)
-		return -EACCES;
+		return -ENOMEM;
 	ret = space_of(device, pasid, &context, &space);
 	if (!ret) {
 		if (pasid == SNEST_NO_PASID)
@@ -281,7 +283,7 @@ int sn_vtd_bind(struct sn_vtd_device *device, uint32_t pasid, uint64_t iova, uin
 		sn_log_guest(vtd->vm, SNEST_LOG_WARNING,
 		             "vtd: rid %x: no space for its requests (%d)", request.rid, ret);
 		sn_vm_free(vtd->vm, b, sizeof(*b));
-		return -EACCES;
+		return ret;
 	}
 	b->device = device;
 	b->pasid = pasid;
@@ -314,7 +316,8 @@ static int resolve(void *opaque, struct snest_device *handle, uint32_t pasid, ui
 	if (!sn_vtd_binding_find(device, pasid))
 		ret = sn_vtd_bind(device, pasid, iova, access, NULL, fault);
 	sn_vtd_unlock(vtd);
-	return ret;
+	/* Without memory a request is refused, too; it is asked again the next time. */
+	return ret ? -EACCES : 0;
 }
 
 /* ---- Devices ------------------------------------------------------------------------- */

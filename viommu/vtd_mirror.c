@@ -14,12 +14,16 @@
 #include "shadow/space.h"
 #include "viommu/vtd.h"
 
-/* The space that the mirrored requests are bound to now, with a reference; NULL: none. */
-static struct snest_space *space_now(struct sn_vtd_mirror *m)
+/*
+ * The space that the mirrored requests are bound to now, with a reference; NULL:
+ * the configuration gives none. 0, or -errno: it could not be bound.
+ */
+static int space_now(struct sn_vtd_mirror *m, struct snest_space **out)
 {
 	struct snest_vtd *vtd = m->device->vtd;
 	struct snest_space *space = NULL;
 	struct snest_fault fault;
+	int ret = 0;
 
 	sn_vtd_lock(vtd);
 	if (sn_vtd_binding_find(m->device, m->pasid)) {
@@ -28,11 +32,14 @@ static struct snest_space *space_now(struct sn_vtd_mirror *m)
 		space = snest_device_space(m->device->handle, m->pasid);
 		sn_read_end();
 		sn_space_ref(space);
-	} else if (sn_vtd_bind(m->device, m->pasid, 0, 0, &space, &fault)) {
-		space = NULL;
+	} else {
+		ret = sn_vtd_bind(m->device, m->pasid, 0, 0, &space, &fault);
+		if (ret)
+			space = NULL;
 	}
 	sn_vtd_unlock(vtd);
-	return space;
+	*out = space;
+	return ret == -EACCES ? 0 : ret;
 }
 
 static int empty(struct sn_vtd_mirror *m)
@@ -50,16 +57,16 @@ static int empty(struct sn_vtd_mirror *m)
 /* Makes the sink follow the binding. */
 static int follow(struct sn_vtd_mirror *m)
 {
-	struct snest_space *space = space_now(m);
-	int ret;
+	struct snest_space *space;
+	int ret = space_now(m, &space);
 
-	if (space == m->space) {
+	if (!ret && space == m->space) {
 		snest_space_put(space);
 		return 0;
 	}
 	empty(m);
 	if (!space)
-		return 0;
+		return ret;
 	ret = snest_space_mirror(space, &m->sink);
 	if (ret)
 		snest_space_put(space);
