@@ -312,7 +312,6 @@ static void executed(const uint64_t *q, bool certain)
 {
 	bool scalable = (model.reg.rtaddr >> 10 & 3) != 0;
 
-	f.invalidated += takes_away(q);
 	if (certain)
 		model_execute(q, f.vtd->domain_mask, scalable);
 }
@@ -349,8 +348,11 @@ static void settle(const struct moment *m, uint64_t budget)
 	passed = (now.head >= m->head ? now.head - m->head : m->size - m->head + now.head) /
 	         m->entry;
 	/* What the queue itself wrote meanwhile may have been cached in between. */
-	for (uint64_t i = 0; i < passed && i < m->count; i++)
+	for (uint64_t i = 0; i < passed && i < m->count; i++) {
+		/* Who hands over commands directly sees to their completion. */
+		f.invalidated += takes_away(m->q[i]);
 		executed(m->q[i], !changed);
+	}
 	if (!changed)
 		return;
 	for (unsigned i = 0; passed && i < model.contexts; i++) {

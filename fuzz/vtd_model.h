@@ -71,6 +71,7 @@ struct model_context {
 struct model_pair {
 	int now;        /* context, -1: refused */
 	uint32_t legal; /* bit n: context n */
+	bool absent; /* it was refused since it was last announced: a mirror may lack it */
 	bool known, wild;
 	struct model_deps deps;
 };
@@ -281,6 +282,8 @@ static bool model_refresh_pair(unsigned n)
 	p->now = c.outcome == SNEST_CONTEXT_STAGES ? model_context_number(&c) : -1;
 	if (p->now >= 0)
 		p->legal |= 1u << p->now;
+	else
+		p->absent = true;
 	if (p->known && p->now == old)
 		return false;
 	p->known = true;
@@ -311,6 +314,8 @@ static void model_forget_contexts(bool (*match)(unsigned pair, const struct snes
 	for (unsigned n = 0; n < MODEL_PAIRS; n++) {
 		struct model_pair *p = &model.pair[n];
 
+		if (p->now >= 0 && match(n, &model.context[p->now].context, opaque))
+			p->absent = false;
 		for (unsigned i = 0; i < model.contexts; i++) {
 			if ((p->legal >> i & 1) && (int)i != p->now &&
 			    match(n, &model.context[i].context, opaque))
@@ -590,7 +595,7 @@ static void model_judge_mirror(unsigned pair, unsigned iova, uint64_t host, uint
 	if (rights)
 		legal = model_find(p, iova, false, model_is_mapped, &r);
 	else
-		legal = p->now < 0 || model_find(p, iova, false, model_is_absent, NULL);
+		legal = p->absent || model_find(p, iova, false, model_is_absent, NULL);
 	if (!legal)
 		model_print(pair, iova);
 	fuzz_check(legal, "mirror: host 0x%llx rights %u", (unsigned long long)host, rights);
@@ -626,7 +631,7 @@ static void model_begin(uint32_t haw, uint64_t cap, uint64_t ecap)
 		.size = sizeof(model.reg), .haw = haw, .cap = cap, .ecap = ecap};
 	for (unsigned n = 0; n < MODEL_PAIRS; n++) {
 		model.pair[n].legal = 0;
-		model.pair[n].known = model.pair[n].wild = false;
+		model.pair[n].known = model.pair[n].wild = model.pair[n].absent = false;
 	}
 	model_refresh();
 }
