@@ -274,30 +274,35 @@ static void check_piece(const struct segment *s, const struct leaf *l, uint64_t 
 	           s->now[0].rights);
 }
 
-/* Pages of a leaf that can differ: the ends, and those whose memory changes. */
-static void check_leaf(const struct leaf *l)
+/*
+ * Pages of a leaf that can differ: the ends, and those whose memory changes.
+ * Called with ascending leaves; *at is where the segments before it end.
+ */
+static void check_leaf(const struct leaf *l, unsigned *at)
 {
 	bool known = false;
 
 	if (l->entry & SN_SH_HELD)
 		return;
-	for (unsigned i = 0; i < SEGMENTS; i++) {
+	while (*at < SEGMENTS && segments[*at].last < l->first)
+		++*at;
+	for (unsigned i = *at; i < SEGMENTS && segments[i].first <= l->last; i++) {
 		const struct segment *s = &segments[i];
 		uint64_t from = l->first > s->first ? l->first : s->first;
 		uint64_t to = l->last < s->last ? l->last : s->last;
 		uint64_t loose;
 
-		if (from > to)
-			continue;
 		known = true;
 		check_piece(s, l, from);
+		if (to - from < 4096)
+			continue;
 		check_piece(s, l, to & ~4095ull);
 		loose = DATA - s->now[0].gpa + s->first;
-		for (unsigned p = 0; p < LOOSE && to - from > 4095 && f.loosened; p++) {
-			uint64_t at = loose + p * 4096ull;
+		for (unsigned p = 0; p < LOOSE && f.loosened; p++) {
+			uint64_t page = loose + p * 4096ull;
 
-			if (at >= from && at <= to)
-				check_piece(s, l, at);
+			if (page >= from && page <= to)
+				check_piece(s, l, page);
 		}
 	}
 	fuzz_check(known || f.bent, "the shadow holds 0x%llx, which nobody has mapped",
@@ -323,14 +328,14 @@ static void check(void)
 	struct snest_space_stats stats = {.size = sizeof(stats)};
 
 	count_space(f.space);
-	for (unsigned i = 0; i < count.leaves; i++)
-		check_leaf(&count.leaf[i]);
+	for (unsigned i = 0, at = 0; i < count.leaves; i++)
+		check_leaf(&count.leaf[i], &at);
 	if (f.mirrored) {
 		sink_compare(&f.sink);
 		for (unsigned i = 0; i < SEGMENTS && !f.sink.lacks && !f.sink.refused; i++)
 			check_complete(&segments[i]);
 	}
-	for (unsigned i = 0; i < SEGMENTS; i++) {
+	for (unsigned i = 0; i < SEGMENTS && f.observed; i++) {
 		const struct segment *s = &segments[i];
 
 		fuzz_check(!s->cached || is_legal(s, s->first, s->cached_host, SNEST_READ, false),
@@ -394,7 +399,7 @@ static void notice(unsigned i, unsigned n)
 	uint64_t first, last;
 	bool again = true;
 
-	if (!f.tracking || !f.mirrored)
+	if (!f.tracking || f.announced || !f.mirrored)
 		return;
 	/* A notice may protect pages, which are seen as they are. */
 	for (unsigned round = 0; again && round < 8; round++) {
@@ -438,6 +443,8 @@ static void judge(const struct segment *s, uint64_t iova, uint32_t access, int r
 		           "0x%llx has memory", ull(iova));
 		return;
 	}
+	if (!t->rights)
+		return;
 	fuzz_check(is_legal(s, page, t->host - (iova & 4095), t->rights & (SNEST_READ | SNEST_WRITE),
 	                    false),
 	           "0x%llx access %u: 0x%llx rights %u; the tables 0x%llx rights %u", ull(iova),
@@ -901,8 +908,12 @@ static void act(const uint8_t *a)
 	}
 	if (!writes)
 		return;
-	/* A table page that is shared or a leaf that is cut may concern more than was named. */
-	refresh(0, SEGMENTS);
+	/* A leaf that goes whole concerns more than was named. */
+	if (a[0] % A_COUNT == A_UNMAP && (a[7] & 1)) {
+		i = 0;
+		n = SEGMENTS;
+	}
+	refresh(i, n);
 	notice(0, SEGMENTS);
 }
 
@@ -1045,7 +1056,8 @@ static void finish(void)
 	if (f.tracking && snest_vm_track(f.fuzz.vm, NULL))
 		fuzz_check(0, "tracking is left on");
 	/* The table's own pages are all cleared here, bent ones too. */
-	memset(tables, 0, f.cut);
+	if (f.bent)
+		memset(tables, 0, f.cut);
 	snest_table_destroy(f.table);
 	memset(tables, 0, f.cut);
 	if (f.loosened)

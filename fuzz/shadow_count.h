@@ -15,11 +15,12 @@
 #include "shadow/space.h"
 #include "vm.h"
 
-#define LEAVES_MAX 16384
+#define LEAVES_MAX 8192
 #define MAPS_MAX 96
 
+/* Leaves that follow each other and say the same, units of a mirror apart. */
 struct leaf {
-	uint64_t first, last, entry;
+	uint64_t first, last, entry; /* of the first of them */
 };
 
 struct map {
@@ -62,7 +63,23 @@ FUZZ_FAST static unsigned count_used(const uint64_t *table)
 	return used;
 }
 
-/* Leaves and tables below one. `lowest`: the least that tables on the way to it note. */
+#define LEAF_SAYS (SN_SH_RIGHTS | SN_SH_HELD | SN_SH_LOGGED)
+
+FUZZ_FAST static void count_leaf(uint64_t first, uint64_t last, uint64_t entry)
+{
+	struct leaf *run = &count.leaf[count.leaves - 1];
+
+	if (count.leaves && run->last + 1 == first && !(entry & SN_SH_START) &&
+	    !((entry ^ run->entry) & LEAF_SAYS) &&
+	    (run->entry & SN_SH_ADDR) + (first - run->first) == (entry & SN_SH_ADDR)) {
+		run->last = last;
+		return;
+	}
+	if (count.leaves < LEAVES_MAX)
+		count.leaf[count.leaves++] = (struct leaf){first, last, entry};
+}
+
+/* Leaves and tables below one. */
 FUZZ_FAST static void count_below(const uint64_t *table, unsigned shift, uint64_t base,
                                   bool mirrored)
 {
@@ -103,8 +120,7 @@ FUZZ_FAST static void count_below(const uint64_t *table, unsigned shift, uint64_
 		           page->aux);
 		if (count.origin < origin)
 			count.origin = origin;
-		if (count.leaves < LEAVES_MAX)
-			count.leaf[count.leaves++] = (struct leaf){at, at | mask, entry};
+		count_leaf(at, at | mask, entry);
 	}
 }
 
@@ -272,41 +288,42 @@ static void sink_failed(void *opaque, uint64_t first, uint64_t last, int error)
 static void sink_compare(const struct sink *s)
 {
 	unsigned at = 0;
+	uint64_t next = 0; /* first byte of leaf `at` that has not been compared */
 
 	if (count.leaves == LEAVES_MAX)
 		return;
 	for (unsigned i = 0; i < s->count; i++) {
 		const struct map *m = &s->map[i];
-		uint64_t next = m->first;
+		uint64_t from = m->first, to;
 
-		fuzz_check(at < count.leaves && count.leaf[at].first == m->first,
-		           "the sink holds 0x%llx-0x%llx, the shadow goes on at 0x%llx",
-		           (unsigned long long)m->first, (unsigned long long)m->last,
-		           (unsigned long long)(at < count.leaves ? count.leaf[at].first : 0));
 		do {
 			const struct leaf *l = &count.leaf[at];
-			uint64_t host = m->host + (next - m->first);
+			uint64_t host = m->host + (from - m->first);
+			uint32_t rights = l->entry & (SNEST_READ | SNEST_WRITE);
 
-			fuzz_check(at < count.leaves && l->first == next && l->last <= m->last,
-			           "the sink holds 0x%llx, the shadow does not",
-			           (unsigned long long)next);
-			if (!(l->entry & SN_SH_HELD)) {
-				uint32_t rights = l->entry & (SNEST_READ | SNEST_WRITE);
-
-				rights |= l->entry & SN_SH_LOGGED ? SNEST_WRITE : 0;
-				fuzz_check((l->entry & SN_SH_ADDR) == host && rights == m->rights,
-				           "0x%llx: sink 0x%llx rights %u, shadow 0x%llx rights %u",
-				           (unsigned long long)next, (unsigned long long)host,
-				           m->rights, (unsigned long long)(l->entry & SN_SH_ADDR),
-				           rights);
-			}
+			if (at < count.leaves && next < l->first)
+				next = l->first;
+			fuzz_check(at < count.leaves && next == from,
+			           "the sink holds 0x%llx, the shadow goes on at 0x%llx",
+			           (unsigned long long)from,
+			           (unsigned long long)(at < count.leaves ? next : 0));
+			to = l->last < m->last ? l->last : m->last;
+			rights |= l->entry & SN_SH_LOGGED ? SNEST_WRITE : 0;
+			fuzz_check((l->entry & SN_SH_HELD) ||
+			                   ((l->entry & SN_SH_ADDR) + (from - l->first) == host &&
+			                    rights == m->rights),
+			           "0x%llx: sink 0x%llx rights %u, shadow 0x%llx rights %u",
+			           (unsigned long long)from, (unsigned long long)host, m->rights,
+			           (unsigned long long)(l->entry & SN_SH_ADDR), rights);
 			fuzz_check(s->can_split ||
-			                   !(l->entry & SN_SH_START) == (next != m->first),
-			           "0x%llx: a unit begins where none was mapped",
-			           (unsigned long long)next);
-			next = l->last + 1;
-			at++;
-		} while (next && next <= m->last);
+			                   (to == l->last && !(l->entry & SN_SH_START) ==
+			                                             (from != m->first)),
+			           "0x%llx: a unit is not what was mapped",
+			           (unsigned long long)from);
+			next = to + 1;
+			at += to == l->last;
+			from = to + 1;
+		} while (to != m->last);
 	}
 	fuzz_check(at == count.leaves, "the shadow holds 0x%llx, the sink does not",
 	           (unsigned long long)(at < count.leaves ? count.leaf[at].first : 0));
