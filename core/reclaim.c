@@ -15,6 +15,8 @@
 
 #include "core/rcu.h"
 
+bool sn_reclaim_threadless;
+
 static void run_all(struct sn_reclaim *reclaim, struct sn_reclaim_node *node)
 {
 	while (node) {
@@ -31,6 +33,17 @@ static void run_all(struct sn_reclaim *reclaim, struct sn_reclaim_node *node)
 	}
 }
 
+/* Takes the whole queue. Under the lock. */
+static struct sn_reclaim_node *take(struct sn_reclaim *reclaim)
+{
+	struct sn_reclaim_node *list = reclaim->head;
+
+	reclaim->woken = false;
+	reclaim->head = NULL;
+	reclaim->tail = &reclaim->head;
+	return list;
+}
+
 static void *thread_main(void *arg)
 {
 	struct sn_reclaim *reclaim = arg;
@@ -44,10 +57,7 @@ static void *thread_main(void *arg)
 		pthread_mutex_lock(&reclaim->lock);
 		while (!reclaim->woken && !reclaim->stop)
 			pthread_cond_wait(&reclaim->wake, &reclaim->lock);
-		reclaim->woken = false;
-		list = reclaim->head;
-		reclaim->head = NULL;
-		reclaim->tail = &reclaim->head;
+		list = take(reclaim);
 		stop = reclaim->stop;
 		pthread_mutex_unlock(&reclaim->lock);
 		if (!list && stop)
@@ -65,6 +75,22 @@ static void *thread_main(void *arg)
 	return NULL;
 }
 
+void sn_reclaim_help(struct sn_reclaim *reclaim)
+{
+	struct sn_reclaim_node *list;
+
+	if (!reclaim->threadless || reclaim->helping)
+		return;
+	reclaim->helping = true;
+	do {
+		pthread_mutex_lock(&reclaim->lock);
+		list = take(reclaim);
+		pthread_mutex_unlock(&reclaim->lock);
+		run_all(reclaim, list);
+	} while (list);
+	reclaim->helping = false;
+}
+
 int sn_reclaim_init(struct sn_reclaim *reclaim)
 {
 	sigset_t all, old;
@@ -74,6 +100,10 @@ int sn_reclaim_init(struct sn_reclaim *reclaim)
 	pthread_mutex_init(&reclaim->lock, NULL);
 	pthread_cond_init(&reclaim->wake, NULL);
 	pthread_cond_init(&reclaim->idle, NULL);
+
+	reclaim->threadless = sn_reclaim_threadless;
+	if (reclaim->threadless)
+		return 0;
 
 	/* The embedder's signals are for the embedder's threads. */
 	sigfillset(&all);
@@ -94,13 +124,15 @@ void sn_reclaim_fini(struct sn_reclaim *reclaim)
 {
 	bool was_online;
 
+	sn_reclaim_help(reclaim);
 	pthread_mutex_lock(&reclaim->lock);
 	reclaim->stop = true;
 	pthread_cond_signal(&reclaim->wake);
 	pthread_mutex_unlock(&reclaim->lock);
 
 	was_online = sn_rcu_sleep_begin();
-	pthread_join(reclaim->thread, NULL);
+	if (!reclaim->threadless)
+		pthread_join(reclaim->thread, NULL);
 	sn_rcu_sleep_end(was_online);
 	pthread_cond_destroy(&reclaim->idle);
 	pthread_cond_destroy(&reclaim->wake);
@@ -157,6 +189,7 @@ void sn_reclaim_barrier(struct sn_reclaim *reclaim)
 	bool was_online = sn_rcu_sleep_begin();
 	uint64_t ticket;
 
+	sn_reclaim_help(reclaim);
 	pthread_mutex_lock(&reclaim->lock);
 	if (reclaim->head)
 		wake(reclaim);
@@ -171,6 +204,8 @@ void sn_reclaim_barrier(struct sn_reclaim *reclaim)
 
 bool sn_reclaim_would_deadlock(const struct sn_reclaim *reclaim)
 {
+	if (reclaim->threadless)
+		return sn_rcu_in_section() || reclaim->helping;
 	return sn_rcu_in_section() || pthread_equal(pthread_self(), reclaim->thread);
 }
 

@@ -40,6 +40,8 @@ struct sn_reclaim {
 	unsigned waiting;       /* threads in sn_reclaim_barrier */
 	uint64_t grace_periods; /* atomic, relaxed: a statistic */
 	pthread_t thread;       /* constant after init */
+	bool threadless;        /* constant after init: sn_reclaim_threadless */
+	bool helping;           /* threadless: inside sn_reclaim_help */
 };
 
 /* Starts the thread, so that deferring cannot fail later. 0 or -ENOMEM. */
@@ -70,6 +72,22 @@ void sn_reclaim_barrier(struct sn_reclaim *reclaim);
 
 /* Whether sn_reclaim_barrier would wait for the calling thread itself, for ever. */
 bool sn_reclaim_would_deadlock(const struct sn_reclaim *reclaim);
+
+/*
+ * For programs of one thread whose every run must be the same: fuzzers. A VM
+ * that is created while this is set has no background thread. What is queued
+ * runs when somebody would wait for it, all of whom call sn_reclaim_help before
+ * they sleep, or when the program calls that itself; never inside
+ * sn_reclaim_defer, whose caller may hold locks. There is no grace period, as
+ * nobody else can be in a read section. Not for more than one thread.
+ */
+extern bool sn_reclaim_threadless;
+
+/*
+ * Runs what is queued, and what that queues, if the VM has no thread; else does
+ * nothing. Without locks, outside read sections; inside `run` it does nothing.
+ */
+void sn_reclaim_help(struct sn_reclaim *reclaim);
 
 /* Nodes queued and not yet run. */
 uint64_t sn_reclaim_pending(struct sn_reclaim *reclaim);

@@ -209,6 +209,7 @@ int snest_drain(struct snest_vm *vm, uint64_t timeout_ns)
 	later(&until, timeout_ns ? timeout_ns : REPORT_NS);
 
 	snest_drain_async(vm, &node, waiter_done, &w);
+	sn_reclaim_help(&vm->reclaim);
 	was_online = sn_rcu_sleep_begin();
 	pthread_mutex_lock(&w.lock);
 	while (!w.done) {

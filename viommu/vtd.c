@@ -97,6 +97,13 @@ void sn_vtd_finish(struct snest_vtd *vtd)
 
 void sn_vtd_sleep(struct snest_vtd *vtd)
 {
+	if (vtd->vm->reclaim.threadless) {
+		/* Whoever would signal is run here. The caller looks again. */
+		sn_vtd_unlock(vtd);
+		sn_reclaim_help(&vtd->vm->reclaim);
+		sn_vtd_lock(vtd);
+		return;
+	}
 	/* With qsbr this thread counts as a reader until it says otherwise. */
 	snest_thread_offline();
 	pthread_cond_wait(&vtd->changed, &vtd->lock);

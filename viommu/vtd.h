@@ -179,6 +179,7 @@ struct snest_vtd {
 	uint32_t haw;
 	uint32_t budget;
 	uint32_t bindings_max;
+	uint64_t table_bytes_max, sync_entries_max; /* of each space */
 	uint32_t domain_mask;
 	bool sync;
 	struct snest_vtd_hooks hooks;
@@ -403,7 +404,9 @@ void sn_vtd_context(struct snest_vtd *vtd, const struct snest_request *request,
 
 /*
  * Finds and binds the space of a request. 0, with a reference in *space if
- * space is not NULL; -EACCES or -ENOMEM, with *fault. Under the lock.
+ * space is not NULL; -EACCES with *fault: the configuration refuses; -ENOMEM
+ * and the like, *fault filled all the same: it could not be bound now. Under
+ * the lock.
  */
 int sn_vtd_bind(struct sn_vtd_device *device, uint32_t pasid, uint64_t iova, uint32_t access,
                 struct snest_space **space, struct snest_fault *fault);

@@ -231,6 +231,8 @@ static int space_of(struct sn_vtd_device *device, uint32_t pasid,
 		.stages = context->stage,
 		.count = context->count,
 		.tag = {.domain = context->domain, .space = context->space},
+		.table_bytes_max = vtd->table_bytes_max,
+		.sync_entries_max = vtd->sync_entries_max,
 	};
 	bool first = context->count && context->stage[0].format != SNEST_FORMAT_VTD_SS;
 
@@ -275,7 +277,7 @@ static int no_space(struct snest_vtd *vtd, uint32_t rid, int error)
 {
 	sn_log_guest(vtd->vm, SNEST_LOG_WARNING, "vtd: rid %x: no space for its requests (%d)", rid,
 	             error);
-	return error == -ENOMEM ? error : -EACCES;
+	return error;
 }
 
 int sn_vtd_bind(struct sn_vtd_device *device, uint32_t pasid, uint64_t iova, uint32_t access,
@@ -359,6 +361,7 @@ static int resolve(void *opaque, struct snest_device *handle, uint32_t pasid, ui
 	if (!find_binding(device, pasid))
 		ret = sn_vtd_bind(device, pasid, iova, access, NULL, fault);
 	sn_vtd_unlock(vtd);
+	/* Without memory a request is refused, too; it is asked again the next time. */
 	return ret ? -EACCES : 0;
 }
 

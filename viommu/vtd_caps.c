@@ -231,6 +231,8 @@ int sn_vtd_capabilities(struct snest_vtd *vtd, const struct snest_vtd_config *c,
 	vtd->domain_mask = (1u << (4 + 2 * VTD_CAP_ND(cap))) - 1;
 	vtd->budget = c->budget ? c->budget : DEFAULT_BUDGET;
 	vtd->bindings_max = c->bindings_max ? c->bindings_max : DEFAULT_BINDINGS;
+	vtd->table_bytes_max = c->table_bytes_max;
+	vtd->sync_entries_max = c->sync_entries_max;
 	vtd->sync = c->flags & SNEST_VTD_SYNC;
 	return 0;
 }

@@ -16,7 +16,7 @@
 
 /*
  * The space that the mirrored requests are bound to now, with a reference; NULL:
- * the configuration has none. -ENOMEM: cannot say.
+ * the configuration gives none. 0, or -errno: it could not be bound.
  */
 static int space_now(struct sn_vtd_mirror *m, struct snest_space **out)
 {
@@ -39,7 +39,7 @@ static int space_now(struct sn_vtd_mirror *m, struct snest_space **out)
 	}
 	sn_vtd_unlock(vtd);
 	*out = space;
-	return ret == -ENOMEM ? ret : 0;
+	return ret == -EACCES ? 0 : ret;
 }
 
 static int empty(struct sn_vtd_mirror *m)
@@ -60,12 +60,13 @@ static int follow(struct sn_vtd_mirror *m)
 	struct snest_space *space;
 	int ret = space_now(m, &space);
 
-	/* For want of memory the new space is unknown; the old one may be wrong. */
-	if (ret || space != m->space)
-		empty(m);
-	else
+	if (!ret && space == m->space) {
 		snest_space_put(space);
-	if (ret || !space || space == m->space)
+		return 0;
+	}
+	/* What could not be bound is unknown, and the old one may be wrong. */
+	empty(m);
+	if (!space)
 		return ret;
 	ret = snest_space_mirror(space, &m->sink);
 	if (ret)

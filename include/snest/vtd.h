@@ -143,6 +143,9 @@ struct snest_vtd_config {
 	uint32_t bindings_max;   /* (device, PASID) pairs remembered at once; 0: 65536 */
 	uint64_t cap, ecap;      /* with RAW */
 	const struct snest_vtd_hooks *hooks; /* copied; NULL: none */
+	/* Of each space, as in struct snest_space_config; 0: as there. */
+	uint64_t table_bytes_max;
+	uint64_t sync_entries_max;
 };
 
 /*
