@@ -120,7 +120,7 @@ size_t fuzz_records_mutate(const struct fuzz_shape *shape, uint8_t *data, size_t
 		uint64_t page =
 			count ? fuzz_get(list + fuzz_below(&r, count) * RECORD_BYTES, 2) / 512 : 0;
 
-		if (kind == 0 && shape->plant)
+		if (kind == 0 && shape->plant && fuzz_below(&r, 4) == 0)
 			return shape->plant(data, max_size, &r);
 		if (kind <= 1) {
 			size_t rest =

@@ -44,16 +44,26 @@ void sn_env_step(struct sn_env *env, unsigned k, unsigned level, uint64_t at, ui
 	env->steps_count++;
 }
 
+/*
+ * The largest aligned block around `in` that ends before `out` is in it: blocks
+ * of 2^n bytes tell the two apart up to the highest bit in which they differ.
+ */
+static inline unsigned apart_lg2(uint64_t in, uint64_t out)
+{
+	return 63 - (unsigned)__builtin_clzll(in ^ out);
+}
+
 /* The largest aligned block around gpa, at most 2^lg2, that one region maps contiguously. */
 static uint8_t region_lg2(const struct sn_region *region, uint64_t gpa, unsigned lg2)
 {
-	unsigned aligned = region->host ? (unsigned)__builtin_ctzll(region->host) : 64;
+	unsigned most = region->host ? (unsigned)__builtin_ctzll(region->host) : 64;
 
-	if (lg2 > aligned)
-		lg2 = aligned;
-	while (lg2 > 12 &&
-	       ((gpa & ~sn_mask(lg2)) < region->first || (gpa | sn_mask(lg2)) > region->last))
-		lg2--;
+	if (lg2 > most)
+		lg2 = most;
+	if (region->first && lg2 > (most = apart_lg2(gpa, region->first - 1)))
+		lg2 = most;
+	if (region->last != UINT64_MAX && lg2 > (most = apart_lg2(gpa, region->last + 1)))
+		lg2 = most;
 	return (uint8_t)lg2;
 }
 

@@ -117,7 +117,8 @@ struct snest_walk_range {
 	uint32_t access; /* SNEST_PRIVILEGED or 0: whose rights are reported */
 	uint32_t flags;  /* 0 */
 	/*
-	 * In: entries that may be examined; 0 is no limit. Out: what is left.
+	 * In: entries that may be examined; 0 is no limit, less than 256 counts
+	 * as 256, the smallest number that always gets further. Out: what is left.
 	 * A hostile table of one page can map 2^36 pages, so give a limit.
 	 */
 	uint64_t budget;
