@@ -79,9 +79,24 @@ static size_t bend_bytes(uint8_t *data, size_t size, size_t max_size, struct fuz
 	return size;
 }
 
-static bool is_riscv(const struct snest_stage *stage)
+static uint64_t point_swapped(uint64_t word, uint64_t addr)
 {
-	return stage->format == SNEST_FORMAT_RISCV32 || stage->format == SNEST_FORMAT_RISCV64;
+	return __builtin_bswap64(fuzz_point(__builtin_bswap64(word), addr));
+}
+
+static uint64_t point_riscv_swapped(uint64_t word, uint64_t addr)
+{
+	return __builtin_bswap64(fuzz_point_riscv(__builtin_bswap64(word), addr));
+}
+
+/* How an entry of the stage is made to point elsewhere. */
+static uint64_t (*pointer(const struct snest_stage *stage))(uint64_t, uint64_t)
+{
+	bool riscv = stage->format == SNEST_FORMAT_RISCV32 || stage->format == SNEST_FORMAT_RISCV64;
+
+	if (stage->flags & SNEST_STAGE_BIG_ENDIAN)
+		return riscv ? point_riscv_swapped : point_swapped;
+	return riscv ? fuzz_point_riscv : fuzz_point;
 }
 
 /* An address to ask about: mostly one that was mapped once, or nearly so. */
@@ -104,7 +119,7 @@ static uint64_t any_iova(const struct fuzz_planted *planted, struct fuzz_random 
 void sn_diff_case_make(struct sn_diff *d, uint64_t number, struct sn_diff_case *c)
 {
 	struct fuzz_random r = generator(d->seed, 0, number);
-	struct fuzz_shape shape = {.point = fuzz_point};
+	struct fuzz_shape shape = {.header = 0};
 
 	if (d->family != number / FAMILY)
 		plant_family(d, number / FAMILY);
@@ -114,8 +129,7 @@ void sn_diff_case_make(struct sn_diff *d, uint64_t number, struct sn_diff_case *
 	c->root_high = d->planted.root_high;
 	c->bytes = d->family_bytes;
 	memcpy(c->records, d->family_records, d->family_bytes);
-	if (is_riscv(&d->stage[c->stage].stage))
-		shape.point = fuzz_point_riscv;
+	shape.point = pointer(&d->stage[c->stage].stage);
 	/* A quarter remains what a decent guest writes. */
 	for (uint64_t n = fuzz_below(&r, 4); n; n--)
 		c->bytes = fuzz_bend(&shape, bend_bytes, c->records, c->bytes, sizeof(c->records),

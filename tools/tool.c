@@ -98,6 +98,13 @@ int sn_tool_finish(const struct sn_tool *tool, int status)
 
 void sn_tool_quoted(FILE *out, const char *word)
 {
+	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				    "0123456789_./=:,+-@%";
+
+	if (*word && !word[strspn(word, plain)]) {
+		fputs(word, out);
+		return;
+	}
 	fputc('\'', out);
 	for (; *word; word++) {
 		if (*word == '\'')

@@ -69,7 +69,7 @@ const char *sn_tool_colour(const struct sn_tool *tool, enum sn_colour colour);
 /* Flushes stdout. `status`, or SN_EXIT_USAGE with a message if output was lost. */
 int sn_tool_finish(const struct sn_tool *tool, int status);
 
-/* Prints a word so that a shell reads it back as it is. */
+/* Prints a word so that a shell reads it back as it is: in quotes, where it needs them. */
 void sn_tool_quoted(FILE *out, const char *word);
 
 /* Longest text of the functions below, with its NUL. */
