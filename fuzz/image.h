@@ -13,16 +13,13 @@
 
 #include <snest/vm.h>
 #include <snest/walk.h>
+#include "bend.h"
 #include "fuzz.h"
 #include "ref/ref_walk.h"
 
-#define IMAGE_LG2 18
-#define IMAGE_BYTES ((uint64_t)1 << IMAGE_LG2)
-#define IMAGE_WORDS (IMAGE_BYTES / 8)
 #define IMAGE_WRITABLE (IMAGE_BYTES / 4 * 3)
 #define IMAGE_HOST_LOW 0x100000000ull
 #define IMAGE_HOST_HIGH 0x200000000ull
-#define RECORD_BYTES 10
 
 struct fuzz_image {
 	struct snest_vm *direct, *counted;

@@ -13,6 +13,7 @@
 #include <snest/vm.h>
 #include <snest/vtd.h>
 #include <snest/walk.h>
+#include <snest/walker.h>
 
 #include <cstdio>
 #include <cstring>

@@ -16,169 +16,20 @@
 #include <unistd.h>
 #include <cmocka.h>
 
+#include "support/command.h"
+
 #define LEGACY "--iommu vtd --rtaddr 0x100000 --rid 00:03.0 "
 #define SCALABLE "--iommu vtd --rtaddr 0x120400 --rid 00:03.0 "
 #define SS "--format vtd-ss --root 0x110000 --levels 4 "
 
-struct fixture {
-	char dir[64];
-	char image[96];
-	char *output; /* of the last run: stdout and stderr together */
-	size_t length;
-	int status;
-};
-
-/* Runs `snest` + arguments through a shell. Output and status are in the fixture afterwards. */
-__attribute__((format(printf, 2, 3))) static void run(struct fixture *f, const char *format, ...)
-{
-	char command[2048], arguments[1024];
-	size_t capacity = 1 << 16, n;
-	va_list args;
-	FILE *pipe;
-	int status;
-
-	va_start(args, format);
-	vsnprintf(arguments, sizeof(arguments), format, args);
-	va_end(args);
-	snprintf(command, sizeof(command), "cd '%s' && exec '%s' 2>&1 %s", f->dir,
-	         getenv("SNEST_COMMAND"), arguments);
-	pipe = popen(command, "r");
-	assert_non_null(pipe);
-	free(f->output);
-	f->output = malloc(capacity);
-	assert_non_null(f->output);
-	f->length = 0;
-	while ((n = fread(f->output + f->length, 1, capacity - f->length - 1, pipe)) > 0) {
-		f->length += n;
-		if (capacity - f->length < 2) {
-			capacity *= 2;
-			f->output = realloc(f->output, capacity);
-			assert_non_null(f->output);
-		}
-	}
-	f->output[f->length] = '\0';
-	status = pclose(pipe);
-	if (!WIFEXITED(status))
-		fail_msg("snest %s: killed by signal %d", arguments, WTERMSIG(status));
-	f->status = WEXITSTATUS(status);
-}
-
-static void says(const struct fixture *f, const char *text)
-{
-	if (!strstr(f->output, text))
-		fail_msg("'%s' is not in:\n%s", text, f->output);
-}
-
-static void says_not(const struct fixture *f, const char *text)
-{
-	if (strstr(f->output, text))
-		fail_msg("'%s' is in:\n%s", text, f->output);
-}
-
-static void ends(const struct fixture *f, int status)
-{
-	if (f->status != status)
-		fail_msg("status %d instead of %d:\n%s", f->status, status, f->output);
-}
-
 static int setup(void **state)
 {
-	struct fixture *f = calloc(1, sizeof(*f));
-	const char *tmp = getenv("TMPDIR");
+	struct fixture *f = fixture_create();
 
-	assert_non_null(f);
-	snprintf(f->dir, sizeof(f->dir), "%.40s/snest-XXXXXX", tmp && *tmp ? tmp : "/tmp");
-	assert_non_null(mkdtemp(f->dir));
 	run(f, "sample s.img");
 	ends(f, 0);
 	*state = f;
 	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct fixture *f = *state;
-	char command[128];
-
-	snprintf(command, sizeof(command), "rm -r '%s'", f->dir);
-	assert_int_equal(system(command), 0);
-	free(f->output);
-	free(f);
-	return 0;
-}
-
-static void write_file(const struct fixture *f, const char *name, const void *bytes, size_t n)
-{
-	char path[128];
-	FILE *file;
-
-	snprintf(path, sizeof(path), "%s/%s", f->dir, name);
-	file = fopen(path, "wb");
-	assert_non_null(file);
-	assert_int_equal(fwrite(bytes, 1, n, file), n);
-	assert_int_equal(fclose(file), 0);
-}
-
-/* ---- JSON ---------------------------------------------------------------- */
-
-static const char *skip_space(const char *s)
-{
-	return s + strspn(s, " \n");
-}
-
-/* Behind one JSON value, NULL if it is none. Knows what RFC 8259 knows, up to some depth. */
-static const char *json_value(const char *s, unsigned depth)
-{
-	char close = *s == '{' ? '}' : ']';
-	bool object = *s == '{';
-
-	if (depth > 16)
-		return NULL;
-	if (*s == '"') {
-		for (s++; *s != '"'; s++) {
-			if ((unsigned char)*s < 0x20 || (unsigned char)*s > 0x7e)
-				return NULL;
-			if (*s == '\\' && !*++s)
-				return NULL;
-		}
-		return s + 1;
-	}
-	if (*s != '{' && *s != '[') {
-		size_t n = strcspn(s, ",]} \n");
-		bool word = (n == 4 && !strncmp(s, "true", n)) ||
-		            (n == 4 && !strncmp(s, "null", n)) ||
-		            (n == 5 && !strncmp(s, "false", n));
-
-		return n && (word || strspn(s, "0123456789") == n) ? s + n : NULL;
-	}
-	s = skip_space(s + 1);
-	if (*s == close)
-		return s + 1;
-	for (;;) {
-		if (object) {
-			s = *s == '"' ? json_value(s, depth + 1) : NULL;
-			if (!s || *s != ':')
-				return NULL;
-			s = skip_space(s + 1);
-		}
-		s = json_value(s, depth + 1);
-		if (!s)
-			return NULL;
-		s = skip_space(s);
-		if (*s == close)
-			return s + 1;
-		if (*s != ',')
-			return NULL;
-		s = skip_space(s + 1);
-	}
-}
-
-static void is_json(const struct fixture *f)
-{
-	const char *end = json_value(f->output, 0);
-
-	if (!end || strcmp(end, "\n"))
-		fail_msg("not JSON:\n%s", f->output);
 }
 
 /* ---- One address ----------------------------------------------------------- */
@@ -805,5 +656,5 @@ int main(void)
 		fputs("SNEST_COMMAND is not set\n", stderr);
 		return 77;
 	}
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, setup, fixture_teardown);
 }

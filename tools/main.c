@@ -10,6 +10,8 @@
 static const struct sn_command commands[] = {
 	{"walk", "show what addresses mean in a memory image's page tables", sn_cmd_walk},
 	{"replay", "replay recorded guests and compare every translation", sn_cmd_replay},
+	{"difffuzz", "compare another table walker with snest's on generated tables",
+         sn_cmd_difffuzz},
 	{"sample", "write a memory image with small, interesting tables", sn_cmd_sample},
 };
 

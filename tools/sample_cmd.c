@@ -161,19 +161,6 @@ static void nested(struct image *image)
 	put(image, 0x1012000, 3, 0x600000 | FS_USER);                 /* nor is this table */
 }
 
-/* Prints a word so that a shell reads it back as it is. */
-static void quoted(const char *word)
-{
-	fputc('\'', stdout);
-	for (; *word; word++) {
-		if (*word == '\'')
-			fputs("'\\''", stdout);
-		else
-			fputc(*word, stdout);
-	}
-	fputc('\'', stdout);
-}
-
 static void commands(const struct sn_tool *tool, const char *file)
 {
 	static const struct {
@@ -205,9 +192,9 @@ static void commands(const struct sn_tool *tool, const char *file)
 	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
 		if (lines[i].what)
 			printf("%s# %s\n", i ? "\n" : "", lines[i].what);
-		quoted(tool->program);
+		sn_tool_quoted(stdout, tool->program);
 		fputs(" walk -m ", stdout);
-		quoted(file);
+		sn_tool_quoted(stdout, file);
 		printf(" --iommu vtd --rtaddr 0x%x %s\n",
 		       lines[i].root | (lines[i].root == SCALABLE_ROOT ? 1 << 10 : 0),
 		       lines[i].arguments);

@@ -45,6 +45,7 @@ struct sn_command {
 int sn_cmd_walk(struct sn_tool *tool, int argc, char **argv);
 int sn_cmd_replay(struct sn_tool *tool, int argc, char **argv);
 int sn_cmd_sample(struct sn_tool *tool, int argc, char **argv);
+int sn_cmd_difffuzz(struct sn_tool *tool, int argc, char **argv);
 
 /* Prints "snest walk: ..." to stderr. Returns SN_EXIT_USAGE, so that callers can return it. */
 __attribute__((format(printf, 2, 3))) int sn_tool_error(const struct sn_tool *tool,
@@ -67,6 +68,9 @@ const char *sn_tool_colour(const struct sn_tool *tool, enum sn_colour colour);
 
 /* Flushes stdout. `status`, or SN_EXIT_USAGE with a message if output was lost. */
 int sn_tool_finish(const struct sn_tool *tool, int status);
+
+/* Prints a word so that a shell reads it back as it is: in quotes, where it needs them. */
+void sn_tool_quoted(FILE *out, const char *word);
 
 /* Longest text of the functions below, with its NUL. */
 #define SN_SIZE_TEXT 24

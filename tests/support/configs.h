@@ -3,7 +3,7 @@
  * One list of stages for tests that must hold for every format: each format,
  * number of levels, granule, start level and feature flag is in it at least
  * once. All are stages that snest_stage_check accepts; their roots are 0 and
- * are the test's to fill in. For tests only.
+ * are the test's to fill in. For tests, fuzz targets and `snest difffuzz`.
  */
 #ifndef CONFIGS_H
 #define CONFIGS_H
