@@ -57,8 +57,18 @@ Result Summary(const std::vector<benchmark::BenchmarkReporter::Run> &runs, bool 
 	result.median = ns[ns.size() / 2];
 	result.low = ns[ns.size() / 4];
 	result.high = ns[ns.size() * 3 / 4];
-	for (const auto &counter : runs[0].counters)
-		result.counters.emplace_back(counter.first, counter.second.value);
+	for (const auto &counter : runs[0].counters) {
+		std::vector<double> values;
+
+		for (const auto &run : runs) {
+			auto found = run.counters.find(counter.first);
+
+			if (found != run.counters.end())
+				values.push_back(found->second.value);
+		}
+		std::sort(values.begin(), values.end());
+		result.counters.emplace_back(counter.first, values[values.size() / 2]);
+	}
 	return result;
 }
 
@@ -84,6 +94,8 @@ public:
 			run.run_name.time_type.clear();
 			run.run_name.threads.clear();
 			run.run_name.iterations.clear();
+			run.run_name.min_time.clear();
+			run.run_name.repetitions.clear();
 			failed += run.error_occurred;
 			if (run.error_occurred)
 				std::fprintf(stderr, "%s: %s\n", run.benchmark_name().c_str(),
@@ -263,6 +275,16 @@ void gb_list(const struct gb_suite *suite)
 	}
 }
 
+static unsigned Repetitions(const gb_options &options)
+{
+	return options.repetitions ? options.repetitions : options.quick ? 9 : 21;
+}
+
+static double Seconds(const gb_options &options)
+{
+	return options.seconds > 0 ? options.seconds : options.quick ? 0.01 : 0.05;
+}
+
 static void RunGroup(const gb_options &options, const gb_group &group, Collector *collector,
                      Progress *progress)
 {
@@ -286,8 +308,12 @@ static void RunGroup(const gb_options &options, const gb_group &group, Collector
 				member->run(&run, context, member->arg);
 			});
 
+		if (group.repetitions)
+			bench->Repetitions((int)std::min(group.repetitions, Repetitions(options)));
 		if (member->iterations)
 			bench->Iterations((int)member->iterations);
+		else if (member->flags & GB_MANUAL) /* what is not timed takes long as well */
+			bench->MinTime(Seconds(options) / 8);
 		if (member->threads > 1)
 			bench->Threads((int)member->threads);
 		if (member->flags & GB_REAL_TIME)
@@ -318,10 +344,8 @@ static void RunGroup(const gb_options &options, const gb_group &group, Collector
 int gb_finish(struct gb_suite *suite)
 {
 	const gb_options &options = suite->options;
-	unsigned repetitions = options.repetitions ? options.repetitions : options.quick ? 7 : 21;
-	double seconds = options.seconds > 0 ? options.seconds : options.quick ? 0.01 : 0.05;
-	std::string repeat = "--benchmark_repetitions=" + std::to_string(repetitions);
-	std::string time = "--benchmark_min_time=" + std::to_string(seconds);
+	std::string repeat = "--benchmark_repetitions=" + std::to_string(Repetitions(options));
+	std::string time = "--benchmark_min_time=" + std::to_string(Seconds(options));
 	const char *fixed[] = {"bench", repeat.c_str(), time.c_str(),
 	                       "--benchmark_enable_random_interleaving=true", nullptr};
 	std::vector<char *> argv;
@@ -341,7 +365,7 @@ int gb_finish(struct gb_suite *suite)
 	benchmark::Initialize(&argc, argv.data());
 	benchmark::AddCustomContext("rcu", options.flavour);
 	benchmark::AddCustomContext("quick", options.quick ? "yes" : "no");
-	benchmark::AddCustomContext("repetitions", std::to_string(repetitions));
+	benchmark::AddCustomContext("repetitions", std::to_string(Repetitions(options)));
 	benchmark::AddCustomContext("compiler", COMPILER);
 	for (const gb_group &group : suite->groups)
 		RunGroup(options, group, &collector, &progress);

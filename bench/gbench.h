@@ -51,7 +51,8 @@ struct gb_group {
 	uint64_t arg[4];
 	const struct gb_member *members; /* not copied */
 	uint32_t count;
-	bool by_flavour; /* its figures depend on the RCU flavour */
+	uint32_t repetitions; /* at most; 0: as many as of the others */
+	bool by_flavour;      /* its figures depend on the RCU flavour */
 };
 
 struct gb_options {

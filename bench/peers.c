@@ -7,6 +7,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#define PEER_DOMAIN 7u
+
 /* Whose page of which size: what tells the entries of a table for all devices apart. */
 struct key {
 	uint64_t page; /* number of the page of 2^lg2 bytes */
@@ -20,6 +22,7 @@ struct mapping {
 	uint64_t first, last;
 	uint64_t host;
 	uint32_t rights;
+	uint32_t domain;
 	struct mapping *next; /* list */
 };
 
@@ -131,6 +134,7 @@ void peer_insert(struct peer *peer, uint64_t first, unsigned lg2, uint64_t host,
 		.last = first + ((uint64_t)1 << lg2) - 1,
 		.host = host,
 		.rights = rights,
+		.domain = PEER_DOMAIN,
 	};
 	switch (peer->kind) {
 	case PEER_HASH:
@@ -159,17 +163,29 @@ void peer_insert(struct peer *peer, uint64_t first, unsigned lg2, uint64_t host,
 	}
 }
 
+/* Does an entry belong to the domain and the range that a command names? */
+static gboolean named(gpointer key, gpointer value, gpointer opaque)
+{
+	const struct mapping *m = value, *command = opaque;
+
+	(void)key;
+	return m->domain == command->domain && m->first <= command->last &&
+	       command->first <= m->last;
+}
+
 void peer_remove(struct peer *peer, uint64_t first, unsigned lg2)
 {
-	struct mapping key = {.key = key_of(peer, first, lg2),
-	                      .first = first,
-	                      .last = first + ((uint64_t)1 << lg2) - 1};
+	struct mapping key = {
+		.first = first,
+		.last = first + ((uint64_t)1 << lg2) - 1,
+		.domain = PEER_DOMAIN,
+	};
 	struct mapping **at = &peer->list, *gone;
 
 	switch (peer->kind) {
 	case PEER_HASH:
 		pthread_mutex_lock(&peer->mutex);
-		g_hash_table_remove(peer->hash, &key.key);
+		g_hash_table_foreach_remove(peer->hash, named, &key);
 		pthread_mutex_unlock(&peer->mutex);
 		break;
 	case PEER_TREE:

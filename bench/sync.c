@@ -548,7 +548,13 @@ static const struct gb_member drop_members[] = {
 	{"nothing there", .run = run_absent},
 };
 
-/* Filling it again takes long. */
+/* Filling them again takes long. */
+static const struct gb_member drop_many_members[] = {
+	{"compare", GB_LIMIT, .run = run_compare},
+	{"drop", .flags = GB_MANUAL, .iterations = 64, .run = run_drop},
+	{"nothing there", .run = run_absent},
+};
+
 static const struct gb_member drop_most_members[] = {
 	{"compare", GB_LIMIT, .run = run_compare},
 	{"drop", .flags = GB_MANUAL, .iterations = 4, .run = run_drop},
@@ -558,6 +564,10 @@ static const struct gb_member drop_most_members[] = {
 static const struct gb_member drop_space_members[] = {
 	/* What is timed is a small part of it all. */
 	{"drop", .flags = GB_MANUAL, .iterations = 50, .run = run_drop_space},
+};
+
+static const struct gb_member drop_large_members[] = {
+	{"drop", .flags = GB_MANUAL, .iterations = 8, .run = run_drop_space},
 };
 
 static void add(struct gb_suite *suite, const char *name, const uint64_t arg[4],
@@ -592,7 +602,10 @@ static void add_space(struct gb_suite *suite, const char *name, uint64_t leaves,
 static void add_drop(struct gb_suite *suite, const char *name, uint64_t span)
 {
 	add(suite, name, (uint64_t[4]){MIB, span, SCATTERED, 0}, setup_unmirrored,
-	    span > 512 ? drop_most_members : drop_members, 3);
+	    span > 512 ? drop_most_members
+	    : span > 1 ? drop_many_members
+	               : drop_members,
+	    3);
 }
 
 void sync_add(struct gb_suite *suite)
@@ -610,7 +623,7 @@ void sync_add(struct gb_suite *suite)
 			add_space(suite, "space", n, SCATTERED, setup, space_members,
 			          n == MIB ? 6 : 4);
 		add_space(suite, "unmirrored space", n, SCATTERED, setup_unmirrored,
-		          drop_space_members, 1);
+		          n > MIB ? drop_large_members : drop_space_members, 1);
 	}
 	add_ranges(suite, "256 pages", MIB, 256, SCATTERED, quick ? 5 : 6);
 	add_ranges(suite, "2M", MIB, 512, SCATTERED, 5);

@@ -61,13 +61,15 @@ struct disturbance {
 	enum invalidator kind;
 	enum peer_kind peer;
 	uint64_t leaves; /* among how many, from the first one that is used */
+	bool begun;      /* atomic: its first command is done */
 	bool stop;       /* atomic */
-	uint64_t done;
+	uint64_t done;   /* commands, written at the end */
 	uint64_t start;
 	pthread_t thread;
 };
 
-static void disturb(struct disturbance *d, uint64_t leaf)
+/* Returns how many commands that were. */
+static unsigned disturb(const struct disturbance *d, uint64_t leaf)
 {
 	struct guest *g =
 		d->t->guest[d->kind == DROP || d->kind == OTHERS ? SPACE_PLAIN : SPACE_MIRRORED];
@@ -83,8 +85,7 @@ static void disturb(struct disturbance *d, uint64_t leaf)
 		__atomic_store_n(b, swap, __ATOMIC_RELAXED);
 		snest_space_invalidate(g->space, first, last, 0);
 		snest_space_invalidate(g->space, other * PAGE, other * PAGE + PAGE - 1, 0);
-		d->done++;
-		break;
+		return 2;
 	}
 	case OTHERS: {
 		struct snest_translation t;
@@ -107,19 +108,23 @@ static void disturb(struct disturbance *d, uint64_t leaf)
 		snest_space_invalidate(g->space, first, last, 0);
 		break;
 	}
-	d->done++;
+	return 1;
 }
 
 static void *disturb_thread(void *opaque)
 {
 	struct disturbance *d = opaque;
-	uint64_t seed = 99;
+	uint64_t seed = 99, done = 0;
 
 	snest_thread_register();
+	/* Stores nothing to *d while it runs: that lies on the reader's stack. */
 	while (!__atomic_load_n(&d->stop, __ATOMIC_RELAXED)) {
-		disturb(d, random_below(&seed, d->leaves));
+		done += disturb(d, random_below(&seed, d->leaves));
+		if (done <= 2)
+			__atomic_store_n(&d->begun, true, __ATOMIC_RELEASE);
 		snest_thread_quiescent();
 	}
+	d->done = done;
 	snest_thread_unregister();
 	return NULL;
 }
@@ -128,9 +133,10 @@ static void disturb_begin(struct disturbance *d)
 {
 	if (d->kind == NONE)
 		return;
+	must(-pthread_create(&d->thread, NULL, disturb_thread, d), "thread");
+	while (!__atomic_load_n(&d->begun, __ATOMIC_ACQUIRE))
+		snest_thread_quiescent();
 	d->start = now_ns();
-	if (pthread_create(&d->thread, NULL, disturb_thread, d))
-		d->kind = NONE;
 }
 
 static void disturb_end(struct disturbance *d, struct gb_run *run)
