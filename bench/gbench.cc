@@ -9,6 +9,7 @@
 #include "bench/gbench.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -17,7 +18,15 @@
 #include <string>
 #include <vector>
 
+#include <unistd.h>
+
 #include <benchmark/benchmark.h>
+
+#ifdef __clang__
+#define COMPILER __VERSION__
+#else
+#define COMPILER "gcc " __VERSION__
+#endif
 
 struct gb_run {
 	explicit gb_run(benchmark::State &s) : state(s) {}
@@ -48,8 +57,18 @@ Result Summary(const std::vector<benchmark::BenchmarkReporter::Run> &runs, bool 
 	result.median = ns[ns.size() / 2];
 	result.low = ns[ns.size() / 4];
 	result.high = ns[ns.size() * 3 / 4];
-	for (const auto &counter : runs[0].counters)
-		result.counters.emplace_back(counter.first, counter.second.value);
+	for (const auto &counter : runs[0].counters) {
+		std::vector<double> values;
+
+		for (const auto &run : runs) {
+			auto found = run.counters.find(counter.first);
+
+			if (found != run.counters.end())
+				values.push_back(found->second.value);
+		}
+		std::sort(values.begin(), values.end());
+		result.counters.emplace_back(counter.first, values[values.size() / 2]);
+	}
 	return result;
 }
 
@@ -75,6 +94,8 @@ public:
 			run.run_name.time_type.clear();
 			run.run_name.threads.clear();
 			run.run_name.iterations.clear();
+			run.run_name.min_time.clear();
+			run.run_name.repetitions.clear();
 			failed += run.error_occurred;
 			if (run.error_occurred)
 				std::fprintf(stderr, "%s: %s\n", run.benchmark_name().c_str(),
@@ -97,18 +118,22 @@ public:
 		}
 	}
 
-	void Open(const char *path)
+	bool Open(const char *path)
 	{
 		json_file.open(path);
 		json.SetOutputStream(&json_file);
 		json.SetErrorStream(&std::cerr);
+		return json_file.is_open();
 	}
 
-	void Close()
+	bool Close()
 	{
-		if (json_file.is_open() && began)
+		if (!json_file.is_open())
+			return true;
+		if (began)
 			json.Finalize();
 		json_file.close();
+		return !json_file.fail();
 	}
 
 	std::vector<std::vector<Run>> latest; /* of the group at hand, a vector a member */
@@ -172,6 +197,45 @@ static bool Wanted(const gb_options &options, const std::string &name)
 	return wanted;
 }
 
+/* How far the suite is, in one line on a terminal that is written over. */
+class Progress {
+public:
+	explicit Progress(size_t group_total, size_t member_total)
+		: groups(group_total), members(member_total)
+	{
+	}
+
+	void Begin(const gb_group &group)
+	{
+		if (!shown)
+			return;
+		std::fprintf(stderr, "\r\033[K[%zu of %zu] %s", ++at, groups, group.name);
+		if (done) {
+			double spent = std::chrono::duration<double>(Clock::now() - start).count();
+			double left = spent / (double)done * (double)(members - done);
+
+			std::fprintf(stderr, left < 90 ? ", about %.0f s left" : ", about %.0f min left",
+			             left < 90 ? left : left / 60);
+		}
+		std::fflush(stderr);
+		done += group.count;
+	}
+
+	/* Makes room for what the group prints. */
+	void Clear() const
+	{
+		if (shown)
+			std::fprintf(stderr, "\r\033[K");
+	}
+
+private:
+	using Clock = std::chrono::steady_clock;
+
+	bool shown = isatty(STDERR_FILENO);
+	size_t groups, members, at = 0, done = 0;
+	Clock::time_point start = Clock::now();
+};
+
 struct gb_suite *gb_create(const struct gb_options *options)
 {
 	return new gb_suite{*options, {}};
@@ -184,6 +248,8 @@ bool gb_quick(const struct gb_suite *suite)
 
 void gb_add(struct gb_suite *suite, const struct gb_group *group)
 {
+	if (suite->options.by_flavour && !group->by_flavour)
+		return;
 	for (uint32_t i = 0; i < group->count; i++) {
 		if (Wanted(suite->options, Name(*group, i))) {
 			suite->groups.push_back(*group);
@@ -192,11 +258,41 @@ void gb_add(struct gb_suite *suite, const struct gb_group *group)
 	}
 }
 
-static void RunGroup(const gb_options &options, const gb_group &group, Collector *collector)
+unsigned gb_groups(const struct gb_suite *suite)
 {
-	void *context = group.setup ? group.setup(group.arg) : nullptr;
-	std::vector<Result> results;
+	return (unsigned)suite->groups.size();
+}
 
+void gb_list(const struct gb_suite *suite)
+{
+	for (const gb_group &group : suite->groups) {
+		for (uint32_t i = 0; i < group.count; i++) {
+			std::string name = Name(group, i);
+
+			if (Wanted(suite->options, name))
+				std::printf("%s\n", name.c_str());
+		}
+	}
+}
+
+static unsigned Repetitions(const gb_options &options)
+{
+	return options.repetitions ? options.repetitions : options.quick ? 9 : 21;
+}
+
+static double Seconds(const gb_options &options)
+{
+	return options.seconds > 0 ? options.seconds : options.quick ? 0.01 : 0.05;
+}
+
+static void RunGroup(const gb_options &options, const gb_group &group, Collector *collector,
+                     Progress *progress)
+{
+	std::vector<Result> results;
+	void *context;
+
+	progress->Begin(group);
+	context = group.setup ? group.setup(group.arg) : nullptr;
 	benchmark::ClearRegisteredBenchmarks();
 	for (uint32_t i = 0; i < group.count; i++) {
 		const gb_member *member = &group.members[i];
@@ -212,8 +308,12 @@ static void RunGroup(const gb_options &options, const gb_group &group, Collector
 				member->run(&run, context, member->arg);
 			});
 
+		if (group.repetitions)
+			bench->Repetitions((int)std::min(group.repetitions, Repetitions(options)));
 		if (member->iterations)
 			bench->Iterations((int)member->iterations);
+		else if (member->flags & GB_MANUAL) /* what is not timed takes long as well */
+			bench->MinTime(Seconds(options) / 8);
 		if (member->threads > 1)
 			bench->Threads((int)member->threads);
 		if (member->flags & GB_REAL_TIME)
@@ -235,6 +335,7 @@ static void RunGroup(const gb_options &options, const gb_group &group, Collector
 		}
 		results.push_back(result);
 	}
+	progress->Clear();
 	PrintGroup(group, results);
 	if (group.teardown)
 		group.teardown(context);
@@ -243,30 +344,38 @@ static void RunGroup(const gb_options &options, const gb_group &group, Collector
 int gb_finish(struct gb_suite *suite)
 {
 	const gb_options &options = suite->options;
-	unsigned repetitions = options.repetitions ? options.repetitions : options.quick ? 7 : 21;
-	double seconds = options.seconds > 0 ? options.seconds : options.quick ? 0.01 : 0.05;
-	std::string repeat = "--benchmark_repetitions=" + std::to_string(repetitions);
-	std::string time = "--benchmark_min_time=" + std::to_string(seconds);
+	std::string repeat = "--benchmark_repetitions=" + std::to_string(Repetitions(options));
+	std::string time = "--benchmark_min_time=" + std::to_string(Seconds(options));
 	const char *fixed[] = {"bench", repeat.c_str(), time.c_str(),
 	                       "--benchmark_enable_random_interleaving=true", nullptr};
 	std::vector<char *> argv;
 	Collector collector;
-	int argc = 4, failed;
+	size_t members = 0;
+	int argc = 4;
+
+	if (options.json && !collector.Open(options.json))
+		return -1;
+	for (const gb_group &group : suite->groups)
+		members += group.count;
+
+	Progress progress(suite->groups.size(), members);
 
 	for (const char *arg : fixed)
 		argv.push_back(const_cast<char *>(arg));
 	benchmark::Initialize(&argc, argv.data());
 	benchmark::AddCustomContext("rcu", options.flavour);
 	benchmark::AddCustomContext("quick", options.quick ? "yes" : "no");
-	if (options.json)
-		collector.Open(options.json);
+	benchmark::AddCustomContext("repetitions", std::to_string(Repetitions(options)));
+	benchmark::AddCustomContext("compiler", COMPILER);
 	for (const gb_group &group : suite->groups)
-		RunGroup(options, group, &collector);
-	collector.Close();
-	failed = collector.failed;
+		RunGroup(options, group, &collector, &progress);
 	benchmark::Shutdown();
+	return collector.Close() ? collector.failed : -1;
+}
+
+void gb_destroy(struct gb_suite *suite)
+{
 	delete suite;
-	return failed;
 }
 
 bool gb_next(struct gb_run *run, uint64_t n)

@@ -51,6 +51,8 @@ struct gb_group {
 	uint64_t arg[4];
 	const struct gb_member *members; /* not copied */
 	uint32_t count;
+	uint32_t repetitions; /* at most; 0: as many as of the others */
+	bool by_flavour;      /* its figures depend on the RCU flavour */
 };
 
 struct gb_options {
@@ -60,14 +62,23 @@ struct gb_options {
 	const char *json;        /* file for Google Benchmark's format, or NULL */
 	const char *const *only; /* prefixes of names; all if there are none */
 	unsigned only_count;
+	bool by_flavour;     /* only groups that depend on the RCU flavour */
 	const char *flavour; /* what the context of the results says */
 };
 
 struct gb_suite *gb_create(const struct gb_options *options);
 bool gb_quick(const struct gb_suite *suite);
 void gb_add(struct gb_suite *suite, const struct gb_group *group);
-/* Runs what was asked for and frees the suite. Returns the number of measurements that failed. */
+/* How many groups were added that were asked for. */
+unsigned gb_groups(const struct gb_suite *suite);
+/* Prints the names of all members that were asked for. */
+void gb_list(const struct gb_suite *suite);
+/*
+ * Runs what was asked for. On a terminal, stderr says how far it is. Returns the
+ * number of measurements that failed, or -1: the file of results cannot be written.
+ */
 int gb_finish(struct gb_suite *suite);
+void gb_destroy(struct gb_suite *suite);
 
 /*
  * True while there is more to do: `n` operations, which the caller then does.

@@ -16,7 +16,6 @@
 #define BLOCK 1024u
 #define BATCH 16u
 #define HOT 512u /* leaves that nine of ten accesses go to */
-#define PEER_LIST_LEAVES 65536u
 
 enum pattern {
 	RANDOM,
@@ -39,8 +38,9 @@ struct lookup {
 	enum pattern pattern;
 	struct peer *peer[4];
 	struct snest_device **devices;
-	uint64_t device_count;
+	uint64_t device_count; /* a power of two */
 	uint32_t pasid;
+	bool dirty_log;
 };
 
 /* ---- What is called ----------------------------------------------------------------- */
@@ -60,6 +60,30 @@ static inline void look_flat_2m(struct lookup *l, uint64_t iova, struct snest_tr
 static inline void look_flat_1g(struct lookup *l, uint64_t iova, struct snest_translation *t)
 {
 	flat_1g(&l->flat, iova, SNEST_READ, t);
+}
+
+/* What the read section itself costs, in whatever it stands. */
+static inline void look_flat_section(struct lookup *l, uint64_t iova, struct snest_translation *t)
+{
+	snest_read_begin();
+	flat_4k(&l->flat, iova, SNEST_READ, t);
+	snest_read_end();
+}
+
+static inline void look_flat_2m_section(struct lookup *l, uint64_t iova,
+                                        struct snest_translation *t)
+{
+	snest_read_begin();
+	flat_2m(&l->flat, iova, SNEST_READ, t);
+	snest_read_end();
+}
+
+static inline void look_flat_1g_section(struct lookup *l, uint64_t iova,
+                                        struct snest_translation *t)
+{
+	snest_read_begin();
+	flat_1g(&l->flat, iova, SNEST_READ, t);
+	snest_read_end();
 }
 
 static inline void look_snest(struct lookup *l, uint64_t iova, struct snest_translation *t)
@@ -92,7 +116,8 @@ static inline void look_pasid(struct lookup *l, uint64_t iova, struct snest_tran
 static inline void look_devices(struct lookup *l, uint64_t iova, struct snest_translation *t)
 {
 	snest_read_begin();
-	snest_translate(l->devices[(iova >> 12) % l->device_count], iova, SNEST_READ, t, NULL);
+	snest_translate(l->devices[(iova >> 12) & (l->device_count - 1)], iova, SNEST_READ, t,
+	                NULL);
 	snest_read_end();
 }
 
@@ -100,11 +125,12 @@ static inline void look_devices(struct lookup *l, uint64_t iova, struct snest_tr
 static __attribute__((noinline)) void refill(struct lookup *l, uint64_t iova,
                                              struct snest_translation *t)
 {
+	uint64_t mask = ((uint64_t)1 << l->guest->shape.lg2) - 1;
 	struct snest_walk walk;
 
 	snest_walk(l->guest->vm, snest_table_stage(l->guest->table), 1, iova, SNEST_READ, 0, &walk,
 	           NULL, NULL);
-	peer_insert(l->peer[PEER_HASH], iova & ~(PAGE - 1), 12, walk.host & ~(PAGE - 1),
+	peer_insert(l->peer[PEER_HASH], iova & ~mask, l->guest->shape.lg2, walk.host & ~mask,
 	            walk.rights);
 	t->host = walk.host;
 }
@@ -198,6 +224,9 @@ static inline __attribute__((always_inline)) void drive(struct gb_run *run, stru
 MEMBER(flat, BLOCK)
 MEMBER(flat_2m, BLOCK)
 MEMBER(flat_1g, BLOCK)
+MEMBER(flat_section, BLOCK)
+MEMBER(flat_2m_section, BLOCK)
+MEMBER(flat_1g_section, BLOCK)
 MEMBER(snest, BLOCK)
 MEMBER(write, BLOCK)
 MEMBER(pasid, BLOCK)
@@ -222,9 +251,11 @@ static void run_peer(struct gb_run *run, void *group, uint64_t kind)
 	const struct guest *g = l->guest;
 
 	if (!l->peer[kind]) {
+		uint64_t most = kind == PEER_HASH ? PEER_HASH_MAX : UINT64_MAX;
+
 		l->peer[kind] = peer_create(kind);
 		/* Backwards, so that each goes to the head of the list. */
-		for (uint64_t i = g->shape.leaves; i-- > 0;)
+		for (uint64_t i = g->shape.leaves < most ? g->shape.leaves : most; i-- > 0;)
 			peer_insert(l->peer[kind], guest_iova(g, i), g->shape.lg2, guest_host(g, i),
 			            RW);
 	}
@@ -341,7 +372,7 @@ static void *setup(const uint64_t *arg)
 {
 	struct guest_shape shape = {.leaves = arg[ARG_LEAVES], .lg2 = (unsigned)arg[ARG_LG2]};
 	struct lookup *l = must_alloc(sizeof(*l), 64);
-	struct guest *g = guest_create(&shape);
+	struct guest *g = guest_get(&shape);
 
 	memset(l, 0, sizeof(*l));
 	l->guest = g;
@@ -391,6 +422,7 @@ static void *setup_dirty(const uint64_t *arg)
 	if (!arg[ARG_EXTRA])
 		return l;
 	must(snest_dirty_start(l->guest->vm), "dirty log");
+	l->dirty_log = true;
 	for (uint64_t i = 0; i < l->guest->shape.leaves; i++) {
 		snest_read_begin();
 		snest_translate(l->guest->device, guest_iova(l->guest, i), SNEST_WRITE, &t, NULL);
@@ -413,12 +445,18 @@ static void teardown(void *group)
 	if (l->next)
 		unmap(l->next, l->guest->shape.leaves * sizeof(*l->next));
 	flat_destroy(&l->flat);
-	guest_destroy(l->guest);
+	if (l->pasid)
+		must(snest_device_bind(l->guest->device, l->pasid, NULL), "unbind");
+	if (l->dirty_log)
+		guest_destroy(l->guest);
+	else
+		guest_put(l->guest);
 	free(l);
 }
 
 static const struct gb_member random_members[] = {
 	{"flat", GB_LIMIT, .run = run_flat},
+	{"flat in a section", GB_LIMIT, .run = run_flat_section},
 	{"snest", .run = run_snest},
 	{"snest, section held", .run = run_open},
 	{"hash", GB_PEER, .run = run_peer, .arg = PEER_HASH},
@@ -426,6 +464,11 @@ static const struct gb_member random_members[] = {
 	{"tree", GB_PEER, .run = run_peer, .arg = PEER_TREE},
 	{"list", GB_PEER, .run = run_peer, .arg = PEER_LIST},
 };
+/* How many of them: without peers; with the one of fixed size; with trees; with lists. */
+#define NO_PEERS 4u
+#define SMALL_PEERS 5u
+#define TREE_PEERS 7u
+#define ALL_PEERS 8u
 
 static const struct gb_member plain_members[] = {
 	{"flat", GB_LIMIT, .run = run_flat},
@@ -434,12 +477,18 @@ static const struct gb_member plain_members[] = {
 
 static const struct gb_member plain_2m_members[] = {
 	{"flat", GB_LIMIT, .run = run_flat_2m},
+	{"flat in a section", GB_LIMIT, .run = run_flat_2m_section},
 	{"snest", .run = run_snest},
+	{"snest, section held", .run = run_open},
+	{"hash", GB_PEER, .run = run_peer, .arg = PEER_HASH},
 };
 
 static const struct gb_member plain_1g_members[] = {
 	{"flat", GB_LIMIT, .run = run_flat_1g},
+	{"flat in a section", GB_LIMIT, .run = run_flat_1g_section},
 	{"snest", .run = run_snest},
+	{"snest, section held", .run = run_open},
+	{"hash", GB_PEER, .run = run_peer, .arg = PEER_HASH},
 };
 
 static const struct gb_member dependent_members[] = {
@@ -510,18 +559,20 @@ void lookup_add(struct gb_suite *suite)
 		.teardown = teardown,
 		.arg = {64 * KIB, 12, RANDOM, 0},
 		.members = random_members,
-		.count = 3,
+		.count = NO_PEERS,
+		.by_flavour = true,
 	};
 	bool quick = gb_quick(suite);
 
 	for (unsigned i = 0; i < 4; i++) {
 		uint64_t n = sizes[i];
-		/* Trees of millions take long to build, lists of millions for ever. */
-		unsigned peers = n <= KIB ? 7 : n <= 64 * KIB ? (quick ? 6 : 7) : n <= MIB ? 6 : 4;
+		/* Trees of millions take long to build, lists of more than thousands for ever. */
+		unsigned members = n <= KIB || (n <= 64 * KIB && !quick)   ? ALL_PEERS
+		                   : n <= 64 * KIB || (n <= MIB && !quick) ? TREE_PEERS
+		                   : n <= MIB || !quick                    ? SMALL_PEERS
+		                                                           : NO_PEERS;
 
-		if (quick && n >= MIB)
-			peers = 4;
-		add(suite, "random", n, 12, RANDOM, random_members, peers);
+		add(suite, "random", n, 12, RANDOM, random_members, members);
 		add(suite, "dependent", n, 12, DEPENDENT, dependent_members, 3);
 		add(suite, "batch", n, 12, RANDOM, batch_members, 5);
 		if (quick && n != 64 * KIB)
@@ -529,11 +580,10 @@ void lookup_add(struct gb_suite *suite)
 		add(suite, "sequential", n, 12, SEQUENTIAL, plain_members, 2);
 		add(suite, "hot", n, 12, HOT_SET, plain_members, 2);
 	}
-	add(suite, "2M", 128, 21, RANDOM, plain_2m_members, 2);
-	add(suite, "2M", 2 * KIB, 21, RANDOM, plain_2m_members, 2);
-	add(suite, "2M", 32 * KIB, 21, RANDOM, plain_2m_members, 2);
-	if (!quick)
-		add(suite, "1G", 64, 30, RANDOM, plain_1g_members, 2);
+	add(suite, "2M", 128, 21, RANDOM, plain_2m_members, 5);
+	add(suite, "2M", 2 * KIB, 21, RANDOM, plain_2m_members, 5);
+	add(suite, "2M", 32 * KIB, 21, RANDOM, plain_2m_members, 4);
+	add(suite, "1G", 64, 30, RANDOM, plain_1g_members, quick ? 4 : 5);
 
 	group_name(&flavour, "lookup/flavour %s", snest_rcu_flavour());
 	gb_add(suite, &flavour);

@@ -3,7 +3,8 @@
  * Memory: bytes of shadow per mapped page, and hostile tables against a budget.
  *
  * What counts here is the counter beside the time: bytes_per_page, of tables in
- * use. The time is that of one fill. The limit is a flat array: 8 bytes.
+ * use for each 4 KiB that are mapped. The time is that of one leaf. The limit is
+ * a flat array: 8 bytes.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,9 @@
 enum shape {
 	DENSE,
 	SPARSE,
-	CONTIGUOUS
+	CONTIGUOUS,
+	LARGE, /* the guest maps pages of 2 MiB, which lie anywhere */
+	SHAPES
 };
 
 struct memory {
@@ -52,17 +55,48 @@ static void run_fill(struct gb_run *run, void *group, uint64_t mirror)
 		m->mirrored = mirror;
 		bytes = table_bytes(g);
 	}
-	gb_counter(run, "bytes_per_page", bytes / (double)g->shape.leaves);
+	gb_counter(run, "bytes_per_page", bytes / (double)(g->shape.leaves << g->shape.lg2) * PAGE);
 }
 
 /* A table whose every entry points to itself maps 2^36 pages with one page of memory. */
 #define BOMB_BUDGET (64 * MIB)
+#define BOMB_ENTRIES MIB
+
+static int sink_apply(void *opaque, const struct snest_sink_op *ops, size_t count, size_t *done)
+{
+	(void)opaque;
+	(void)ops;
+	*done = count;
+	return 0;
+}
 
 struct bomb {
 	struct guest *guest;
 	struct snest_space *space;
 	struct snest_device *device;
 };
+
+/* A sink wants all of it. The map must fail, in bounded time, and leave nothing. */
+static void run_bomb_mirror(struct gb_run *run, void *group, uint64_t arg)
+{
+	struct snest_space_stats stats = {.size = sizeof(stats)};
+	const struct snest_sink sink = {
+		.size = sizeof(sink),
+		.flags = SNEST_SINK_CAN_SPLIT,
+		.apply = sink_apply,
+	};
+	struct bomb *b = group;
+
+	(void)arg;
+	while (gb_next(run, 1)) {
+		if (!snest_space_mirror(b->space, &sink)) {
+			snest_space_unmirror(b->space);
+			gb_counter(run, "mirrored", 1);
+		}
+	}
+	must(snest_space_stats(b->space, &stats), "statistics");
+	gb_counter(run, "of_budget", (double)stats.table_bytes / (double)BOMB_BUDGET);
+}
 
 static void run_bomb(struct gb_run *run, void *group, uint64_t arg)
 {
@@ -90,6 +124,8 @@ static void *setup(const uint64_t *arg)
 	struct memory *m = must_alloc(sizeof(*m), 64);
 
 	memset(m, 0, sizeof(*m));
+	if (arg[1] == LARGE)
+		shape.lg2 = 21;
 	shape.spread = arg[1] == SPARSE ? 512 : 1;
 	shape.contiguous = arg[1] == CONTIGUOUS;
 	m->guest = guest_create(&shape);
@@ -113,7 +149,9 @@ static void *setup_bomb(const uint64_t *arg)
 		.size = sizeof(config),
 		.stages = &stage,
 		.count = 1,
+		.flags = SNEST_SPACE_ANNOUNCED,
 		.tag = {.domain = 2},
+		.sync_entries_max = BOMB_ENTRIES,
 		.table_bytes_max = BOMB_BUDGET,
 	};
 	uint64_t *table;
@@ -146,20 +184,21 @@ static const struct gb_member members[] = {
 };
 
 static const struct gb_member bomb_members[] = {
-	{"lookups", .run = run_bomb},
+	{"lookups", .iterations = 20000, .run = run_bomb},
+	{"mirror", .flags = GB_REAL_TIME, .iterations = 1, .run = run_bomb_mirror},
 };
 
 void memory_add(struct gb_suite *suite)
 {
-	static const char *const names[] = {"dense", "sparse", "contiguous"};
+	static const char *const names[SHAPES] = {"dense", "sparse", "contiguous", "2M"};
 	uint64_t leaves = gb_quick(suite) ? 256 * KIB : MIB;
 	struct gb_group group = {.setup = setup, .teardown = teardown};
 
 	group.members = members;
 	group.count = 2;
-	for (unsigned shape = 0; shape < 3; shape++) {
+	for (unsigned shape = 0; shape < SHAPES; shape++) {
 		group_name(&group, "memory/%s", names[shape]);
-		group.arg[0] = shape == SPARSE ? 2 * KIB : leaves;
+		group.arg[0] = shape == SPARSE || shape == LARGE ? 2 * KIB : leaves;
 		group.arg[1] = shape;
 		gb_add(suite, &group);
 	}
@@ -167,6 +206,6 @@ void memory_add(struct gb_suite *suite)
 	group.setup = setup_bomb;
 	group.teardown = teardown_bomb;
 	group.members = bomb_members;
-	group.count = 1;
+	group.count = 2;
 	gb_add(suite, &group);
 }

@@ -7,15 +7,29 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#define PEER_DOMAIN 7u
+
+/* Whose page of which size: what tells the entries of a table for all devices apart. */
+struct key {
+	uint64_t page; /* number of the page of 2^lg2 bytes */
+	uint32_t pasid;
+	uint16_t rid;
+	uint16_t lg2;
+};
+
 struct mapping {
+	struct key key; /* hash */
 	uint64_t first, last;
 	uint64_t host;
 	uint32_t rights;
+	uint32_t domain;
 	struct mapping *next; /* list */
 };
 
 struct peer {
 	enum peer_kind kind;
+	uint32_t pasid; /* of the device that looks up */
+	uint16_t rid;
 	pthread_mutex_t mutex;
 	pthread_rwlock_t rwlock;
 	GHashTable *hash;
@@ -29,6 +43,33 @@ static const char *const names[] = {"hash 1024, mutex", "range tree", "ordered m
 const char *peer_name(enum peer_kind kind)
 {
 	return names[kind];
+}
+
+static struct key key_of(const struct peer *peer, uint64_t iova, unsigned lg2)
+{
+	return (struct key){
+		.page = iova >> lg2,
+		.pasid = peer->pasid,
+		.rid = peer->rid,
+		.lg2 = (uint16_t)lg2,
+	};
+}
+
+/* Pages in a row get hashes in a row, which suits the table's prime sizes best. */
+static guint key_hash(gconstpointer opaque)
+{
+	const struct key *key = opaque;
+	uint64_t wide = key->page ^ (uint64_t)key->rid << 40 ^ (uint64_t)key->lg2 << 56 ^
+	                (uint64_t)key->pasid << 36;
+
+	return (guint)(wide ^ wide >> 32);
+}
+
+static gboolean key_equal(gconstpointer a, gconstpointer b)
+{
+	const struct key *x = a, *y = b;
+
+	return x->page == y->page && x->rid == y->rid && x->pasid == y->pasid && x->lg2 == y->lg2;
 }
 
 /* Ranges that overlap are equal, so that a lookup is a search for one address. */
@@ -55,10 +96,11 @@ struct peer *peer_create(enum peer_kind kind)
 	if (!peer)
 		must(-ENOMEM, "peer");
 	peer->kind = kind;
+	peer->rid = 8;
 	pthread_mutex_init(&peer->mutex, NULL);
 	pthread_rwlock_init(&peer->rwlock, NULL);
 	if (kind == PEER_HASH)
-		peer->hash = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, g_free);
+		peer->hash = g_hash_table_new_full(key_hash, key_equal, NULL, g_free);
 	else if (kind != PEER_LIST)
 		peer->tree = g_tree_new_full(kind == PEER_TREE ? by_range : by_start, NULL, NULL,
 		                             g_free);
@@ -87,17 +129,19 @@ void peer_insert(struct peer *peer, uint64_t first, unsigned lg2, uint64_t host,
 	struct mapping *m = g_new(struct mapping, 1), **at = &peer->list;
 
 	*m = (struct mapping){
+		.key = key_of(peer, first, lg2),
 		.first = first,
 		.last = first + ((uint64_t)1 << lg2) - 1,
 		.host = host,
 		.rights = rights,
+		.domain = PEER_DOMAIN,
 	};
 	switch (peer->kind) {
 	case PEER_HASH:
 		pthread_mutex_lock(&peer->mutex);
 		if (g_hash_table_size(peer->hash) >= PEER_HASH_MAX)
 			g_hash_table_remove_all(peer->hash);
-		g_hash_table_replace(peer->hash, &m->first, m);
+		g_hash_table_replace(peer->hash, &m->key, m);
 		pthread_mutex_unlock(&peer->mutex);
 		break;
 	case PEER_TREE:
@@ -119,15 +163,29 @@ void peer_insert(struct peer *peer, uint64_t first, unsigned lg2, uint64_t host,
 	}
 }
 
+/* Does an entry belong to the domain and the range that a command names? */
+static gboolean named(gpointer key, gpointer value, gpointer opaque)
+{
+	const struct mapping *m = value, *command = opaque;
+
+	(void)key;
+	return m->domain == command->domain && m->first <= command->last &&
+	       command->first <= m->last;
+}
+
 void peer_remove(struct peer *peer, uint64_t first, unsigned lg2)
 {
-	struct mapping key = {.first = first, .last = first + ((uint64_t)1 << lg2) - 1};
+	struct mapping key = {
+		.first = first,
+		.last = first + ((uint64_t)1 << lg2) - 1,
+		.domain = PEER_DOMAIN,
+	};
 	struct mapping **at = &peer->list, *gone;
 
 	switch (peer->kind) {
 	case PEER_HASH:
 		pthread_mutex_lock(&peer->mutex);
-		g_hash_table_remove(peer->hash, &key.first);
+		g_hash_table_foreach_remove(peer->hash, named, &key);
 		pthread_mutex_unlock(&peer->mutex);
 		break;
 	case PEER_TREE:
@@ -168,11 +226,16 @@ static int found(const struct mapping *m, uint64_t iova, uint32_t access,
 int peer_hash_translate(struct peer *peer, uint64_t iova, uint32_t access,
                         struct snest_translation *t)
 {
-	uint64_t key = iova & ~(PAGE - 1);
+	const struct mapping *m = NULL;
 	int ret;
 
 	pthread_mutex_lock(&peer->mutex);
-	ret = found(g_hash_table_lookup(peer->hash, &key), iova, access, t);
+	for (unsigned lg2 = 12; lg2 <= 30 && !m; lg2 += 9) {
+		struct key key = key_of(peer, iova, lg2);
+
+		m = g_hash_table_lookup(peer->hash, &key);
+	}
+	ret = found(m, iova, access, t);
 	pthread_mutex_unlock(&peer->mutex);
 	return ret;
 }

@@ -2,8 +2,11 @@
 /*
  * Peers: how IOTLBs are usually built, on the containers of GLib and POSIX.
  *
- * hash   a hash table keyed by page under a mutex; when it holds 1024 entries
- *        it is emptied, as the software IOTLB of a well-known emulator is
+ * hash   one hash table for all devices, keyed by page, requester, PASID and
+ *        leaf size, under a mutex. A lookup tries the leaf sizes in turn. A
+ *        command names a domain and a range, which are not the key, so it
+ *        looks at all entries. When there are 1024 the table is emptied. As
+ *        the software IOTLB of a well-known emulator is
  * tree   a balanced tree keyed by range, where ranges that overlap compare
  *        equal; no lock: the caller has one of its own or one thread
  * map    the same tree, ordered by start, under a reader-writer lock: what a

@@ -230,6 +230,18 @@ void guest_fill(struct guest *g)
 	}
 }
 
+/* What a shape leaves out, it has by default. */
+static struct guest_shape shape_whole(const struct guest_shape *shape)
+{
+	struct guest_shape whole = *shape;
+
+	if (!whole.format)
+		whole.format = SNEST_FORMAT_VTD_SS;
+	if (!whole.spread)
+		whole.spread = 1;
+	return whole;
+}
+
 struct guest *guest_create(const struct guest_shape *shape)
 {
 	struct guest *g = must_alloc(sizeof(*g), 64);
@@ -244,11 +256,7 @@ struct guest *guest_create(const struct guest_shape *shape)
 	uint64_t frames;
 
 	memset(g, 0, sizeof(*g));
-	g->shape = *shape;
-	if (!g->shape.format)
-		g->shape.format = SNEST_FORMAT_VTD_SS;
-	if (!g->shape.spread)
-		g->shape.spread = 1;
+	g->shape = shape_whole(shape);
 	frames = shape->ram_leaves ? shape->ram_leaves : shape->leaves;
 	vm.table_bytes_max = TABLES_MAX;
 	must(snest_vm_create(&vm, &g->vm), "vm");
@@ -283,4 +291,50 @@ void guest_destroy(struct guest *g)
 	unmap(g->ram.base, g->ram.bytes);
 	free(g->frame);
 	free(g);
+}
+
+/* ---- Put away ------------------------------------------------------------------------ */
+
+static struct guest *away;
+
+static bool same_shape(const struct guest_shape *a, const struct guest_shape *b)
+{
+	return a->leaves == b->leaves && a->lg2 == b->lg2 && a->contiguous == b->contiguous &&
+	       a->spread == b->spread && a->ram_leaves == b->ram_leaves && a->format == b->format;
+}
+
+struct guest *guest_get(const struct guest_shape *shape)
+{
+	struct guest_shape whole = shape_whole(shape);
+
+	for (struct guest **at = &away; *at; at = &(*at)->next) {
+		struct guest *g = *at;
+
+		if (!same_shape(&g->shape, &whole))
+			continue;
+		*at = g->next;
+		return g;
+	}
+	return guest_create(shape);
+}
+
+void guest_put(struct guest *g)
+{
+	if (g->mirrored)
+		snest_space_unmirror(g->space);
+	g->mirrored = false;
+	must(snest_space_invalidate(g->space, 0, UINT64_MAX, 0), "invalidate");
+	guest_settle(g);
+	g->next = away;
+	away = g;
+}
+
+void guests_forget(void)
+{
+	while (away) {
+		struct guest *g = away;
+
+		away = g->next;
+		guest_destroy(g);
+	}
 }

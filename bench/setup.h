@@ -77,10 +77,20 @@ struct guest {
 	uint32_t *frame; /* leaf number -> host frame of the leaf's size */
 	uint64_t sink_ops;
 	bool mirrored;
+	struct guest *next; /* put away */
 };
 
 struct guest *guest_create(const struct guest_shape *shape);
 void guest_destroy(struct guest *g);
+
+/*
+ * The same, but a guest of that shape that was put away before comes back: large
+ * ones take seconds to make. What is put away has its tables as they were made,
+ * nothing bound but `device`, and no dirty log.
+ */
+struct guest *guest_get(const struct guest_shape *shape);
+void guest_put(struct guest *g);
+void guests_forget(void);
 
 /* Fills the shadow by looking every leaf up, or by mirroring into a sink that counts. */
 void guest_fill(struct guest *g);

@@ -48,9 +48,19 @@ static inline uint64_t pick(const struct sync *s, uint64_t *seed)
 	return random_below(seed, s->guest->shape.leaves / s->span) * s->span;
 }
 
+static inline uint64_t first_of(const struct sync *s, uint64_t leaf)
+{
+	return guest_iova(s->guest, leaf);
+}
+
+static inline uint64_t last_of(const struct sync *s, uint64_t leaf)
+{
+	return guest_iova(s->guest, leaf + s->span - 1) + PAGE - 1;
+}
+
 static inline void command(const struct sync *s, uint64_t leaf)
 {
-	snest_space_invalidate(s->guest->space, leaf * PAGE, (leaf + s->span) * PAGE - 1, 0);
+	snest_space_invalidate(s->guest->space, first_of(s, leaf), last_of(s, leaf), 0);
 }
 
 /* ---- Limits and peers ------------------------------------------------------------------ */
@@ -64,9 +74,9 @@ static void run_compare(struct gb_run *run, void *group, uint64_t arg)
 	(void)arg;
 	while (gb_next(run, BLOCK)) {
 		for (unsigned i = 0; i < BLOCK; i++) {
-			uint64_t leaf = pick(s, &seed);
+			uint64_t at = pick(s, &seed) * s->guest->shape.spread;
 
-			sum |= read_two(s->stream[0] + leaf, s->stream[1] + leaf, s->span);
+			sum |= read_two(s->stream[0] + at, s->stream[1] + at, s->span);
 		}
 	}
 	gb_keep(sum);
@@ -98,12 +108,25 @@ static void run_stream(struct gb_run *run, void *group, uint64_t arg)
 	gb_keep(sum);
 }
 
+/* The same by the C library. The streams are equal, so that it reads all of them. */
+static void run_memcmp(struct gb_run *run, void *group, uint64_t arg)
+{
+	struct sync *s = group;
+	int different = 0;
+
+	(void)arg;
+	while (gb_next(run, 1))
+		different |= memcmp(s->stream[0], s->stream[1], s->words * 8);
+	if (different)
+		gb_fail(run, "the streams differ");
+}
+
 static void run_copy(struct gb_run *run, void *group, uint64_t arg)
 {
 	struct sync *s = group;
 
 	(void)arg;
-	while (gb_next(run, s->words)) {
+	while (gb_next(run, s->guest->shape.leaves)) {
 		memcpy(s->stream[1], s->stream[0], s->words * 8);
 		gb_keep(s->stream[1]);
 	}
@@ -131,9 +154,9 @@ static void run_tree(struct gb_run *run, void *group, uint64_t arg)
 				struct snest_translation t;
 				struct snest_walk walk;
 
-				snest_walk(g->vm, stage, 1, k * PAGE, SNEST_READ, 0, &walk, NULL,
-				           NULL);
-				peer_tree_translate(s->tree, k * PAGE, SNEST_READ, &t);
+				snest_walk(g->vm, stage, 1, guest_iova(g, k), SNEST_READ, 0, &walk,
+				           NULL, NULL);
+				peer_tree_translate(s->tree, guest_iova(g, k), SNEST_READ, &t);
 				different += walk.host != t.host;
 			}
 		}
@@ -173,37 +196,98 @@ static void run_ascending(struct gb_run *run, void *group, uint64_t arg)
 	}
 }
 
-/* Unmaps the whole range of a command, then maps it again; the time of one command. */
-static void run_change(struct gb_run *run, void *group, uint64_t arg)
+/* ---- Mirrored, changed -------------------------------------------------------------------- */
+
+/* Commands that touch different pages, in no order, and where the entries of each are. */
+struct changes {
+	uint64_t count, per; /* commands; tables of one command */
+	uint64_t *leaf;      /* the first of each */
+	uint64_t **entry;
+	uint64_t *saved;
+};
+
+static void changes_create(struct changes *c, const struct sync *s)
 {
-	struct sync *s = group;
-	uint64_t seed = 1, ops = s->guest->sink_ops, commands = 0, *keep;
+	uint64_t slots = s->guest->shape.leaves / s->span;
 
-	(void)arg;
-	keep = must_alloc(s->span * 8, 64);
-	while (gb_next(run, 2)) {
-		uint64_t leaf = pick(s, &seed);
+	c->count = slots < BLOCK ? slots : BLOCK;
+	c->per = (s->span + 511) / 512;
+	c->leaf = must_alloc(c->count * sizeof(*c->leaf), 64);
+	c->entry = must_alloc(c->count * c->per * sizeof(*c->entry), 64);
+	c->saved = must_alloc(c->count * s->span * 8, 64);
+}
 
-		for (uint64_t done = 0; done < s->span; done += 512) {
-			uint64_t n = s->span - done < 512 ? s->span - done : 512;
-			uint64_t *entry = guest_entry(s->guest, leaf + done);
+static void changes_draw(struct changes *c, const struct sync *s, uint64_t *seed)
+{
+	uint64_t step = s->guest->shape.leaves / s->span / c->count;
 
-			memcpy(keep + done, entry, n * 8);
+	for (uint64_t i = 0; i < c->count; i++) {
+		/* An odd factor and a power of two: every part once. */
+		uint64_t part = i * 167 & (c->count - 1);
+
+		c->leaf[i] = (part * step + random_below(seed, step)) * s->span;
+		for (uint64_t k = 0; k < c->per; k++)
+			c->entry[i * c->per + k] = guest_entry(s->guest, c->leaf[i] + k * 512);
+	}
+}
+
+static void changes_destroy(struct changes *c)
+{
+	free(c->leaf);
+	free(c->entry);
+	free(c->saved);
+}
+
+/* What the guest does to its table for command i: the entries go, or come back. */
+static inline void change(const struct changes *c, const struct sync *s, uint64_t i, bool map)
+{
+	uint64_t *saved = c->saved + i * s->span;
+	uint64_t n = s->span < 512 ? s->span : 512;
+
+	for (uint64_t k = 0; k < c->per; k++, saved += n) {
+		uint64_t *entry = c->entry[i * c->per + k];
+
+		if (map) {
+			memcpy(entry, saved, n * 8);
+		} else {
+			memcpy(saved, entry, n * 8);
 			memset(entry, 0, n * 8);
 		}
-		command(s, leaf);
-		for (uint64_t done = 0; done < s->span; done += 512) {
-			uint64_t n = s->span - done < 512 ? s->span - done : 512;
-
-			memcpy(guest_entry(s->guest, leaf + done), keep + done, n * 8);
-		}
-		command(s, leaf);
-		commands += 2;
 	}
-	free(keep);
+}
+
+/* Unmaps what each command names, then maps it again; `mapping` says which is timed. */
+static void run_change(struct gb_run *run, void *group, uint64_t mapping)
+{
+	struct sync *s = group;
+	uint64_t seed = 1, ops = s->guest->sink_ops, commands = 0;
+	struct changes c;
+
+	changes_create(&c, s);
+	while (gb_next(run, c.count)) {
+		uint64_t start, middle, end;
+
+		changes_draw(&c, s, &seed);
+		start = now_ns();
+		for (uint64_t i = 0; i < c.count; i++) {
+			change(&c, s, i, false);
+			command(s, c.leaf[i]);
+		}
+		middle = now_ns();
+		for (uint64_t i = 0; i < c.count; i++) {
+			change(&c, s, i, true);
+			command(s, c.leaf[i]);
+		}
+		end = now_ns();
+		gb_manual(run, mapping ? end - middle : middle - start);
+		commands += 2 * c.count;
+	}
+	changes_destroy(&c);
 	if (s->guest->sink_ops - ops != commands * s->span)
 		gb_fail(run, "the sink was told something else");
 }
+
+/* ---- Mirrored, everything --------------------------------------------------------------------- */
 
 static void run_space(struct gb_run *run, void *group, uint64_t arg)
 {
@@ -217,6 +301,27 @@ static void run_space(struct gb_run *run, void *group, uint64_t arg)
 		gb_fail(run, "the sink was told of changes that are none");
 }
 
+/* By the guest's name for it, whole. */
+static void run_tag_whole(struct gb_run *run, void *group, uint64_t arg)
+{
+	const struct snest_tag tag = {.domain = 1};
+	struct sync *s = group;
+
+	(void)arg;
+	while (gb_next(run, 1))
+		snest_tag_invalidate(s->guest->vm, tag, 0, UINT64_MAX, 0);
+}
+
+/* Every space there is: here one. */
+static void run_everything(struct gb_run *run, void *group, uint64_t arg)
+{
+	struct sync *s = group;
+
+	(void)arg;
+	while (gb_next(run, 1))
+		snest_vm_invalidate(s->guest->vm, 0, UINT64_MAX, 0);
+}
+
 static void run_tag(struct gb_run *run, void *group, uint64_t arg)
 {
 	const struct snest_tag tag = {.domain = 1};
@@ -228,8 +333,8 @@ static void run_tag(struct gb_run *run, void *group, uint64_t arg)
 		for (unsigned i = 0; i < BLOCK; i++) {
 			uint64_t leaf = pick(s, &seed);
 
-			snest_tag_invalidate(s->guest->vm, tag, leaf * PAGE,
-			                     (leaf + s->span) * PAGE - 1, 0);
+			snest_tag_invalidate(s->guest->vm, tag, first_of(s, leaf), last_of(s, leaf),
+			                     0);
 		}
 	}
 }
@@ -244,8 +349,8 @@ static void run_device(struct gb_run *run, void *group, uint64_t arg)
 		for (unsigned i = 0; i < BLOCK; i++) {
 			uint64_t leaf = pick(s, &seed);
 
-			snest_device_invalidate(s->guest->device, SNEST_NO_PASID, leaf * PAGE,
-			                        (leaf + s->span) * PAGE - 1, 0);
+			snest_device_invalidate(s->guest->device, SNEST_NO_PASID, first_of(s, leaf),
+			                        last_of(s, leaf), 0);
 		}
 	}
 }
@@ -268,28 +373,41 @@ static void run_populate(struct gb_run *run, void *group, uint64_t arg)
 
 /* ---- Not mirrored ---------------------------------------------------------------------------- */
 
-/* Pages that the shadow holds are dropped, one command each; filled again without being timed. */
+/*
+ * What the shadow holds is dropped, command after command; filled again without
+ * being timed.
+ */
 static void run_drop(struct gb_run *run, void *group, uint64_t arg)
 {
 	struct sync *s = group;
-	uint64_t seed = 1, start;
+	uint64_t n = s->span == 1 ? BLOCK : 4, seed = 1, start;
+	uint64_t slots = s->guest->shape.leaves / s->span;
 
 	(void)arg;
-	while (gb_next(run, BLOCK)) {
-		uint64_t first = random_below(&seed, s->guest->shape.leaves - BLOCK);
+	while (gb_next(run, n)) {
+		uint64_t first = slots > n ? random_below(&seed, slots - n) * s->span : 0;
 
-		for (uint64_t i = first; i < first + BLOCK; i++) {
+		for (uint64_t i = first; i < first + n * s->span; i++) {
 			struct snest_translation t;
 
 			snest_read_begin();
-			snest_translate(s->guest->device, i * PAGE, RW, &t, NULL);
+			snest_translate(s->guest->device, guest_iova(s->guest, i), RW, &t, NULL);
 			snest_read_end();
 		}
 		start = now_ns();
-		for (uint64_t i = first; i < first + BLOCK; i++)
-			snest_space_invalidate(s->guest->space, i * PAGE, (i + 1) * PAGE - 1, 0);
+		for (uint64_t i = 0; i < n; i++)
+			command(s, first + i * s->span);
 		gb_manual(run, now_ns() - start);
 	}
+}
+
+/* Pages that no device used since they were mapped: there is nothing to drop. */
+static void run_absent(struct gb_run *run, void *group, uint64_t arg)
+{
+	struct sync *s = group;
+
+	snest_space_invalidate(s->guest->space, 0, UINT64_MAX, 0);
+	run_unchanged(run, group, arg);
 }
 
 /*
@@ -328,7 +446,7 @@ static void *setup_unmirrored(const uint64_t *arg)
 	shape.spread = arg[ARG_SHAPE] == SPARSE ? 512 : 1;
 	shape.contiguous = arg[ARG_SHAPE] == CONTIGUOUS;
 	memset(s, 0, sizeof(*s));
-	s->guest = guest_create(&shape);
+	s->guest = guest_get(&shape);
 	s->span = arg[ARG_SPAN];
 	s->words = shape.leaves * shape.spread;
 	for (unsigned i = 0; i < 2; i++)
@@ -393,20 +511,23 @@ static void teardown(void *group)
 		peer_destroy(s->tree);
 	for (unsigned i = 0; i < 2; i++)
 		unmap(s->stream[i], s->words * 8);
-	guest_destroy(s->guest);
+	guest_put(s->guest);
 	free(s);
 }
 
 static const struct gb_member range_members[] = {
-	{"compare", GB_LIMIT, .run = run_compare},   {"unchanged", .run = run_unchanged},
-	{"ascending", .run = run_ascending},         {"change", .run = run_change},
+	{"compare", GB_LIMIT, .run = run_compare},
+	{"unchanged", .run = run_unchanged},
+	{"ascending", .run = run_ascending},
+	{"unmap", .flags = GB_MANUAL, .run = run_change, .arg = 0},
+	{"map", .flags = GB_MANUAL, .run = run_change, .arg = 1},
 	{"walk and tree", GB_PEER, .run = run_tree},
 };
 
 static const struct gb_member space_members[] = {
-	{"read", GB_LIMIT, .run = run_read},
-	{"stream", GB_LIMIT, .run = run_stream},
-	{"unchanged", .run = run_space},
+	{"read", GB_LIMIT, .run = run_read},     {"stream", GB_LIMIT, .run = run_stream},
+	{"memcmp", GB_LIMIT, .run = run_memcmp}, {"unchanged", .run = run_space},
+	{"tag", .run = run_tag_whole},           {"everything", .run = run_everything},
 };
 
 static const struct gb_member device_members[] = {
@@ -424,6 +545,20 @@ static const struct gb_member populate_members[] = {
 static const struct gb_member drop_members[] = {
 	{"compare", GB_LIMIT, .run = run_compare},
 	{"drop", .flags = GB_MANUAL, .run = run_drop},
+	{"nothing there", .run = run_absent},
+};
+
+/* Filling them again takes long. */
+static const struct gb_member drop_many_members[] = {
+	{"compare", GB_LIMIT, .run = run_compare},
+	{"drop", .flags = GB_MANUAL, .iterations = 64, .run = run_drop},
+	{"nothing there", .run = run_absent},
+};
+
+static const struct gb_member drop_most_members[] = {
+	{"compare", GB_LIMIT, .run = run_compare},
+	{"drop", .flags = GB_MANUAL, .iterations = 4, .run = run_drop},
+	{"nothing there", .run = run_absent},
 };
 
 static const struct gb_member drop_space_members[] = {
@@ -431,37 +566,46 @@ static const struct gb_member drop_space_members[] = {
 	{"drop", .flags = GB_MANUAL, .iterations = 50, .run = run_drop_space},
 };
 
-static void add_ranges(struct gb_suite *suite, const char *name, uint64_t leaves, uint64_t span,
-                       unsigned count)
+static const struct gb_member drop_large_members[] = {
+	{"drop", .flags = GB_MANUAL, .iterations = 8, .run = run_drop_space},
+};
+
+static void add(struct gb_suite *suite, const char *name, const uint64_t arg[4],
+                void *(*own)(const uint64_t *), const struct gb_member *members, unsigned count)
 {
 	struct gb_group group = {
-		.setup = setup,
+		.setup = own,
 		.teardown = teardown,
-		.arg = {leaves, span, SCATTERED},
-		.members = range_members,
+		.members = members,
 		.count = count,
 	};
 	char size[16];
 
-	group_name(&group, "sync/%s/%s", name, size_name(size, leaves));
+	memcpy(group.arg, arg, sizeof(group.arg));
+	group_name(&group, "sync/%s/%s", name, size_name(size, arg[ARG_LEAVES]));
 	gb_add(suite, &group);
+}
+
+static void add_ranges(struct gb_suite *suite, const char *name, uint64_t leaves, uint64_t span,
+                       enum shape shape, unsigned count)
+{
+	add(suite, name, (uint64_t[4]){leaves, span, shape, 0}, setup, range_members, count);
 }
 
 static void add_space(struct gb_suite *suite, const char *name, uint64_t leaves, enum shape shape,
                       void *(*own)(const uint64_t *), const struct gb_member *members,
                       unsigned count)
 {
-	struct gb_group group = {
-		.setup = own,
-		.teardown = teardown,
-		.arg = {leaves, 1, shape},
-		.members = members,
-		.count = count,
-	};
-	char size[16];
+	add(suite, name, (uint64_t[4]){leaves, 1, shape, 0}, own, members, count);
+}
 
-	group_name(&group, "sync/%s/%s", name, size_name(size, leaves));
-	gb_add(suite, &group);
+static void add_drop(struct gb_suite *suite, const char *name, uint64_t span)
+{
+	add(suite, name, (uint64_t[4]){MIB, span, SCATTERED, 0}, setup_unmirrored,
+	    span > 512 ? drop_most_members
+	    : span > 1 ? drop_many_members
+	               : drop_members,
+	    3);
 }
 
 void sync_add(struct gb_suite *suite)
@@ -472,21 +616,29 @@ void sync_add(struct gb_suite *suite)
 	for (unsigned i = 0; i < 4; i++) {
 		uint64_t n = sizes[i];
 
-		add_ranges(suite, "1 page", n, 1, n > MIB || (quick && n == MIB) ? 4 : 5);
-		if (quick && n > MIB)
-			continue;
-		add_space(suite, "space", n, SCATTERED, setup, space_members, 3);
+		/* The tree of the peer takes long to build. */
+		add_ranges(suite, "1 page", n, 1, SCATTERED,
+		           n > MIB || (quick && n == MIB) ? 5 : 6);
+		if (!quick || n <= MIB)
+			add_space(suite, "space", n, SCATTERED, setup, space_members,
+			          n == MIB ? 6 : 4);
 		add_space(suite, "unmirrored space", n, SCATTERED, setup_unmirrored,
-		          drop_space_members, 1);
+		          n > MIB ? drop_large_members : drop_space_members, 1);
 	}
-	add_ranges(suite, "256 pages", MIB, 256, quick ? 4 : 5);
-	add_ranges(suite, "2M", MIB, 512, 4);
-	add_ranges(suite, "1G", MIB, 262144, 3);
-	add_space(suite, "space sparse", 2 * KIB, SPARSE, setup, space_members, 3);
-	add_space(suite, "space contiguous", MIB, CONTIGUOUS, setup, space_members, 3);
+	add_ranges(suite, "256 pages", MIB, 256, SCATTERED, quick ? 5 : 6);
+	add_ranges(suite, "2M", MIB, 512, SCATTERED, 5);
+	add_ranges(suite, "1G", MIB, 262144, SCATTERED, quick ? 3 : 5);
 	add_space(suite, "populate", MIB, SCATTERED, setup, populate_members, 2);
+	add_drop(suite, "drop 1 page", 1);
+	add_drop(suite, "drop 256 pages", 256);
+	add_drop(suite, "drop 2M", 512);
+	if (!quick)
+		add_drop(suite, "drop 1G", 262144);
+	add_ranges(suite, "1 page sparse", 2 * KIB, 1, SPARSE, 6);
+	add_space(suite, "space sparse", 2 * KIB, SPARSE, setup, space_members, 4);
+	add_space(suite, "populate sparse", 2 * KIB, SPARSE, setup, populate_members, 2);
+	add_space(suite, "space contiguous", MIB, CONTIGUOUS, setup, space_members, 4);
 	add_space(suite, "populate contiguous", MIB, CONTIGUOUS, setup, populate_members, 2);
-	add_space(suite, "drop 1 page", MIB, SCATTERED, setup_unmirrored, drop_members, 2);
 	for (uint64_t n = 1; n <= 1024; n *= quick ? 32 : 4) {
 		struct gb_group group = {
 			.setup = setup_devices,

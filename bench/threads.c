@@ -3,8 +3,21 @@
  * Lookups by several threads, and while somebody else invalidates all the time.
  *
  * Each thread looks up random leaves of one space through one device. Time is
- * the processor's per lookup where threads never wait for each other, and the
- * wall's where they do: the peers, and everything beside an invalidator.
+ * the wall's for one lookup of all threads together: twice as fast is half the
+ * time.
+ *
+ * Beside an invalidator, which never rests:
+ *
+ *   unchanged  a mirrored space; pages that the reader uses are read again
+ *   remap      the same; two pages swap what they lead to, each is announced
+ *   others     a space without mirror; pages that the reader does not use come
+ *              by a miss and go again, as buffers of another queue do
+ *   drop       the same; the pages that the reader uses are dropped, faster
+ *              than it can fill them: nearly each lookup is a miss
+ *
+ * The peers have entries removed and put back ("drop": removed, and put back by
+ * the reader's misses). The hash table has them among the 1024 that it can hold
+ * ("hot"), and among 64K.
  */
 #include <pthread.h>
 #include <stdlib.h>
@@ -29,8 +42,10 @@ enum invalidator {
 	NONE,
 	UNCHANGED,
 	REMAP,
+	OTHERS,
 	DROP,
-	PEER
+	PEER_CHANGE,
+	PEER_DROP,
 };
 
 struct threads {
@@ -45,15 +60,19 @@ struct disturbance {
 	struct threads *t;
 	enum invalidator kind;
 	enum peer_kind peer;
-	bool stop; /* atomic */
-	uint64_t done;
+	uint64_t leaves; /* among how many, from the first one that is used */
+	bool begun;      /* atomic: its first command is done */
+	bool stop;       /* atomic */
+	uint64_t done;   /* commands, written at the end */
 	uint64_t start;
 	pthread_t thread;
 };
 
-static void disturb(struct disturbance *d, uint64_t leaf)
+/* Returns how many commands that were. */
+static unsigned disturb(const struct disturbance *d, uint64_t leaf)
 {
-	struct guest *g = d->t->guest[d->kind == DROP ? SPACE_PLAIN : SPACE_MIRRORED];
+	struct guest *g =
+		d->t->guest[d->kind == DROP || d->kind == OTHERS ? SPACE_PLAIN : SPACE_MIRRORED];
 	uint64_t first = leaf * PAGE, last = first + PAGE - 1;
 
 	switch (d->kind) {
@@ -66,30 +85,46 @@ static void disturb(struct disturbance *d, uint64_t leaf)
 		__atomic_store_n(b, swap, __ATOMIC_RELAXED);
 		snest_space_invalidate(g->space, first, last, 0);
 		snest_space_invalidate(g->space, other * PAGE, other * PAGE + PAGE - 1, 0);
-		d->done++;
+		return 2;
+	}
+	case OTHERS: {
+		struct snest_translation t;
+
+		first += LEAVES * PAGE;
+		snest_read_begin();
+		snest_translate(g->device, first, SNEST_READ, &t, NULL);
+		snest_read_end();
+		snest_space_invalidate(g->space, first, first + PAGE - 1, 0);
 		break;
 	}
-	case PEER:
-		peer_remove(d->t->peer[d->peer], leaf * PAGE, 12);
-		peer_insert(d->t->peer[d->peer], leaf * PAGE, 12, guest_host(g, leaf), RW);
+	case PEER_CHANGE:
+		peer_remove(d->t->peer[d->peer], first, 12);
+		peer_insert(d->t->peer[d->peer], first, 12, guest_host(g, leaf), RW);
+		break;
+	case PEER_DROP:
+		peer_remove(d->t->peer[d->peer], first, 12);
 		break;
 	default:
 		snest_space_invalidate(g->space, first, last, 0);
 		break;
 	}
-	d->done++;
+	return 1;
 }
 
 static void *disturb_thread(void *opaque)
 {
 	struct disturbance *d = opaque;
-	uint64_t seed = 99;
+	uint64_t seed = 99, done = 0;
 
 	snest_thread_register();
+	/* Stores nothing to *d while it runs: that lies on the reader's stack. */
 	while (!__atomic_load_n(&d->stop, __ATOMIC_RELAXED)) {
-		disturb(d, random_below(&seed, LEAVES));
+		done += disturb(d, random_below(&seed, d->leaves));
+		if (done <= 2)
+			__atomic_store_n(&d->begun, true, __ATOMIC_RELEASE);
 		snest_thread_quiescent();
 	}
+	d->done = done;
 	snest_thread_unregister();
 	return NULL;
 }
@@ -98,9 +133,10 @@ static void disturb_begin(struct disturbance *d)
 {
 	if (d->kind == NONE)
 		return;
+	must(-pthread_create(&d->thread, NULL, disturb_thread, d), "thread");
+	while (!__atomic_load_n(&d->begun, __ATOMIC_ACQUIRE))
+		snest_thread_quiescent();
 	d->start = now_ns();
-	if (pthread_create(&d->thread, NULL, disturb_thread, d))
-		d->kind = NONE;
 }
 
 static void disturb_end(struct disturbance *d, struct gb_run *run)
@@ -152,12 +188,16 @@ static void read_snest(struct gb_run *run, struct threads *t, unsigned space)
 
 static void run_snest(struct gb_run *run, void *group, uint64_t kind)
 {
-	struct disturbance d = {.t = group, .kind = (enum invalidator)kind};
+	struct disturbance d = {
+		.t = group,
+		.kind = (enum invalidator)kind,
+		.leaves = LEAVES,
+	};
 
 	if (gb_thread(run))
 		snest_thread_register();
 	disturb_begin(&d);
-	read_snest(run, group, kind == DROP ? SPACE_PLAIN : SPACE_MIRRORED);
+	read_snest(run, group, kind == DROP || kind == OTHERS ? SPACE_PLAIN : SPACE_MIRRORED);
 	/* Waiting for the other thread must not keep it from its own waits. */
 	snest_thread_offline();
 	disturb_end(&d, run);
@@ -190,6 +230,8 @@ static void read_peer(struct gb_run *run, struct threads *t, enum peer_kind kind
 
 			if (kind == PEER_MAP)
 				peer_map_translate(peer, iova, SNEST_READ, &tr);
+			else if (kind == PEER_LIST)
+				peer_list_translate(peer, iova, SNEST_READ, &tr);
 			else if (peer_hash_translate(peer, iova, SNEST_READ, &tr))
 				refill(g, peer, iova, &tr);
 			sum += tr.host;
@@ -198,20 +240,22 @@ static void read_peer(struct gb_run *run, struct threads *t, enum peer_kind kind
 	gb_keep(sum);
 }
 
-#define PEER_DISTURBED 0x100u
-#define PEER_HOT 0x200u /* only what the capped table can hold */
+/* arg of a peer's member: its kind, what happens beside it, and among which pages. */
+#define BESIDE(invalidator) ((uint64_t)(invalidator) << 8)
+#define HOT 0x10000u /* as many as the capped table can hold */
 
 static void run_peer(struct gb_run *run, void *group, uint64_t arg)
 {
 	struct disturbance d = {
 		.t = group,
-		.kind = arg & PEER_DISTURBED ? PEER : NONE,
+		.kind = (enum invalidator)(arg >> 8 & 0xff),
 		.peer = (enum peer_kind)(arg & 0xff),
+		.leaves = arg & HOT ? HOT_LEAVES : LEAVES,
 	};
 
 	snest_thread_offline();
 	disturb_begin(&d);
-	read_peer(run, group, d.peer, arg & PEER_HOT ? HOT_LEAVES : LEAVES);
+	read_peer(run, group, d.peer, d.leaves);
 	disturb_end(&d, run);
 	snest_thread_online();
 }
@@ -220,7 +264,8 @@ static void run_peer(struct gb_run *run, void *group, uint64_t arg)
 
 static void *setup(const uint64_t *arg)
 {
-	const struct guest_shape shape = {.leaves = LEAVES, .lg2 = 12};
+	/* Those behind LEAVES are the invalidator's own. */
+	const struct guest_shape shape = {.leaves = 2 * LEAVES, .lg2 = 12};
 	struct threads *t = must_alloc(sizeof(*t), 64);
 
 	(void)arg;
@@ -231,10 +276,10 @@ static void *setup(const uint64_t *arg)
 	guest_fill(t->guest[SPACE_PLAIN]);
 	flat_create(&t->flat, t->guest[SPACE_MIRRORED]);
 	for (unsigned kind = 0; kind < 4; kind++) {
-		if (kind != PEER_HASH && kind != PEER_MAP)
+		if (kind == PEER_TREE)
 			continue;
 		t->peer[kind] = peer_create((enum peer_kind)kind);
-		for (uint64_t i = kind == PEER_HASH ? HOT_LEAVES : LEAVES; i-- > 0;)
+		for (uint64_t i = kind == PEER_MAP ? LEAVES : HOT_LEAVES; i-- > 0;)
 			peer_insert(t->peer[kind], i * PAGE, 12,
 			            guest_host(t->guest[SPACE_MIRRORED], i), RW);
 	}
@@ -255,27 +300,44 @@ static void teardown(void *group)
 	free(t);
 }
 
-#define READERS(n)                                                                          \
-	{"flat x" #n, GB_LIMIT, .threads = n, .run = run_flat},                             \
-		{"snest x" #n, .threads = n, .run = run_snest},                             \
-		{"hash x" #n, GB_PEER, GB_REAL_TIME, n, 0, run_peer, PEER_HASH | PEER_HOT}, \
-	{                                                                                   \
-		"map x" #n, GB_PEER, GB_REAL_TIME, n, 0, run_peer, PEER_MAP                 \
+#define READERS(n)                                                                     \
+	{"flat x" #n, GB_LIMIT, GB_REAL_TIME, n, 0, run_flat, 0},                      \
+		{"snest x" #n, GB_SNEST, GB_REAL_TIME, n, 0, run_snest, NONE},         \
+		{"hash x" #n, GB_PEER, GB_REAL_TIME, n, 0, run_peer, PEER_HASH | HOT}, \
+		{"list x" #n, GB_PEER, GB_REAL_TIME, n, 0, run_peer, PEER_LIST | HOT}, \
+	{                                                                              \
+		"map x" #n, GB_PEER, GB_REAL_TIME, n, 0, run_peer, PEER_MAP            \
 	}
+#define READER_MEMBERS 5u
 
 static const struct gb_member reader_members[] = {
 	READERS(1), READERS(2), READERS(4), READERS(8), READERS(16), READERS(32), READERS(64),
 };
 
+#define BESIDE_SNEST(name, invalidator)                                    \
+	{                                                                  \
+		name, GB_SNEST, GB_REAL_TIME, 1, 0, run_snest, invalidator \
+	}
+#define BESIDE_PEER(name, arg)                                   \
+	{                                                        \
+		name, GB_PEER, GB_REAL_TIME, 1, 0, run_peer, arg \
+	}
+
 static const struct gb_member invalidated_members[] = {
-	{"snest idle", .flags = GB_REAL_TIME, .run = run_snest, .arg = NONE},
-	{"snest unchanged", .flags = GB_REAL_TIME, .run = run_snest, .arg = UNCHANGED},
-	{"snest remap", .flags = GB_REAL_TIME, .run = run_snest, .arg = REMAP},
-	{"snest drop", .flags = GB_REAL_TIME, .run = run_snest, .arg = DROP},
-	{"hash idle", GB_PEER, GB_REAL_TIME, 1, 0, run_peer, PEER_HASH},
-	{"hash", GB_PEER, GB_REAL_TIME, 1, 0, run_peer, PEER_HASH | PEER_DISTURBED},
-	{"map idle", GB_PEER, GB_REAL_TIME, 1, 0, run_peer, PEER_MAP},
-	{"map", GB_PEER, GB_REAL_TIME, 1, 0, run_peer, PEER_MAP | PEER_DISTURBED},
+	BESIDE_SNEST("snest idle", NONE),
+	BESIDE_SNEST("snest unchanged", UNCHANGED),
+	BESIDE_SNEST("snest remap", REMAP),
+	BESIDE_SNEST("snest others", OTHERS),
+	BESIDE_SNEST("snest drop", DROP),
+	BESIDE_PEER("hash hot idle", PEER_HASH | HOT),
+	BESIDE_PEER("hash hot", PEER_HASH | HOT | BESIDE(PEER_CHANGE)),
+	BESIDE_PEER("hash idle", PEER_HASH),
+	BESIDE_PEER("hash", PEER_HASH | BESIDE(PEER_CHANGE)),
+	BESIDE_PEER("hash drop", PEER_HASH | BESIDE(PEER_DROP)),
+	BESIDE_PEER("list hot idle", PEER_LIST | HOT),
+	BESIDE_PEER("list hot", PEER_LIST | HOT | BESIDE(PEER_CHANGE)),
+	BESIDE_PEER("map idle", PEER_MAP),
+	BESIDE_PEER("map", PEER_MAP | BESIDE(PEER_CHANGE)),
 };
 
 void threads_add(struct gb_suite *suite)
@@ -286,8 +348,8 @@ void threads_add(struct gb_suite *suite)
 	group_name(&group, "threads/readers");
 	group.members = reader_members;
 	/* As many as there are cores; more would wait for each other. */
-	for (long n = 1; n <= cores && group.count < 28; n *= 2)
-		group.count += 4;
+	for (long n = 1; n <= cores && group.count < 7 * READER_MEMBERS; n *= 2)
+		group.count += READER_MEMBERS;
 	gb_add(suite, &group);
 
 	group_name(&group, "threads/invalidator");

@@ -13,6 +13,7 @@
 #include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <snest/vtd.h>
 #include "bench/families.h"
 #include "bench/limits.h"
@@ -213,19 +214,25 @@ static int by_value(const void *a, const void *b)
 }
 
 /*
- * arg: number of readers; WRITE_ALONE: only the register write is timed. What
+ * arg: number of readers, EACH_CORE: one for each; WRITE_ALONE: only the register write is timed. What
  * counts is the median of WAITS: a thread that loses its core in the middle of a
  * read section holds everybody up until it has it back.
  */
 #define WAITS 31u
+#define EACH_CORE 0x200u
+#define READERS_MAX 64u
 
 static void run_wait(struct gb_run *run, void *group, uint64_t arg)
 {
 	struct vtd *v = group;
 	unsigned readers = arg & 0xff;
 	uint64_t ns[WAITS];
-	pthread_t thread[16];
+	pthread_t thread[READERS_MAX];
 
+	if (arg & EACH_CORE)
+		readers = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
+	if (readers > READERS_MAX)
+		readers = READERS_MAX;
 	v->stop = false;
 	for (unsigned i = 0; i < readers; i++)
 		must(-pthread_create(&thread[i], NULL, reader, v), "thread");
@@ -326,7 +333,7 @@ static const struct gb_member queue_members[] = {
 static const struct gb_member wait_members[] = {
 	{"no reader", .flags = GB_MANUAL, .iterations = 5, .run = run_wait, .arg = 0},
 	{"1 reader", .flags = GB_MANUAL, .iterations = 5, .run = run_wait, .arg = 1},
-	{"4 readers", .flags = GB_MANUAL, .iterations = 5, .run = run_wait, .arg = 4},
+	{"a reader a core", .flags = GB_MANUAL, .iterations = 5, .run = run_wait, .arg = EACH_CORE},
 	{"vCPU, no reader", .flags = GB_MANUAL, .iterations = 5, .run = run_wait,
          .arg = WRITE_ALONE},
 	{"vCPU, 1 reader", .flags = GB_MANUAL, .iterations = 5, .run = run_wait,
@@ -345,6 +352,7 @@ void vtd_add(struct gb_suite *suite)
 
 	group_name(&group, "vtd/wait %s", snest_rcu_flavour());
 	group.members = wait_members;
+	group.by_flavour = true;
 	group.count = 5;
 	gb_add(suite, &group);
 }

@@ -2,9 +2,10 @@
 /*
  * Walks of guests' tables: what a miss costs before it is published.
  *
- * Per format, one stage; then two and three stages of small and of large pages;
- * then the enumeration of a million pages. The limit of a walk is as many
- * dependent loads as the table has levels, from the first-level cache.
+ * Per format, alone and behind it one and two second stages of its architecture,
+ * with small pages; once with large ones. Then the enumeration of a million pages.
+ * The limit of a walk is as many dependent loads, from the first-level cache, as
+ * it has to read entries: a table of stage k is found through all stages behind.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -27,18 +28,20 @@ struct walk {
 	struct snest_stage stage[3];
 	struct sn_stages prepared;
 	unsigned stages;
+	unsigned loads; /* entries that a walk reads */
 	uint64_t next[512];
 	uint64_t runs;
 };
 
-static void run_chase(struct gb_run *run, void *group, uint64_t levels)
+static void run_chase(struct gb_run *run, void *group, uint64_t arg)
 {
 	struct walk *w = group;
 	uint64_t at = 0;
 
+	(void)arg;
 	while (gb_next(run, BLOCK)) {
 		for (unsigned i = 0; i < BLOCK; i++)
-			at = chase(w->next, at, levels);
+			at = chase(w->next, at, w->loads);
 	}
 	gb_keep(at);
 }
@@ -113,6 +116,30 @@ static void run_enumerate(struct gb_run *run, void *group, uint64_t expected)
 
 /* ---- Groups ------------------------------------------------------------------------- */
 
+/* The second stage of a format's architecture. */
+static unsigned second_stage(unsigned format)
+{
+	switch (format) {
+	case SNEST_FORMAT_AMD_V1:
+	case SNEST_FORMAT_AMD_V2:
+		return SNEST_FORMAT_AMD_V1;
+	case SNEST_FORMAT_ARM_S1:
+	case SNEST_FORMAT_ARM_S2:
+		return SNEST_FORMAT_ARM_S2;
+	case SNEST_FORMAT_RISCV32:
+	case SNEST_FORMAT_RISCV64:
+		return SNEST_FORMAT_RISCV64;
+	default:
+		return SNEST_FORMAT_VTD_SS;
+	}
+}
+
+/* Each table of a stage, and what comes out of it, goes through the stages behind. */
+static unsigned loads_of(unsigned levels, unsigned behind)
+{
+	return levels * (behind + 1) + behind;
+}
+
 static void *setup(const uint64_t *arg)
 {
 	struct guest_shape shape = {.leaves = 4096, .lg2 = 12};
@@ -127,9 +154,12 @@ static void *setup(const uint64_t *arg)
 	for (unsigned k = w->stages; k-- > 0;) {
 		bool first = k == 0;
 		struct snest_stage stage =
-			guest_stage(first ? (unsigned)arg[ARG_FORMAT] : SNEST_FORMAT_VTD_SS);
+			guest_stage(first ? (unsigned)arg[ARG_FORMAT]
+		                          : second_stage((unsigned)arg[ARG_FORMAT]));
 		uint32_t page = arg[ARG_LARGE] ? 0 : SNEST_TABLE_PAGE(12);
 
+		/* Large pages are of 1 GiB: two levels less. */
+		w->loads = loads_of(stage.levels - (arg[ARG_LARGE] && !first ? 2 : 0), w->loads);
 		must(snest_table_create(w->guest->vm, &stage, &w->guest->memory, &w->table[k]),
 		     "table");
 		if (first)
@@ -169,27 +199,10 @@ static void teardown(void *group)
 	free(w);
 }
 
-static const struct gb_member two_members[] = {
-	{"loads", GB_LIMIT, .run = run_chase, .arg = 2},
+static const struct gb_member members[] = {
+	{"loads", GB_LIMIT, .run = run_chase},
 	{"collapse", .run = run_collapse},
 	{"snest_walk", .run = run_public},
-};
-
-static const struct gb_member four_members[] = {
-	{"loads", GB_LIMIT, .run = run_chase, .arg = 4},
-	{"collapse", .run = run_collapse},
-	{"snest_walk", .run = run_public},
-};
-
-/* Each of 4 tables and the page is found through 4 more. */
-static const struct gb_member nested_members[] = {
-	{"loads", GB_LIMIT, .run = run_chase, .arg = 24},
-	{"collapse", .run = run_collapse},
-};
-
-static const struct gb_member thrice_members[] = {
-	{"loads", GB_LIMIT, .run = run_chase, .arg = 124},
-	{"collapse", .run = run_collapse},
 };
 
 static const struct gb_member scattered_members[] = {
@@ -202,29 +215,30 @@ static const struct gb_member contiguous_members[] = {
 
 void walk_add(struct gb_suite *suite)
 {
-	struct gb_group group = {.setup = setup, .teardown = teardown};
+	struct gb_group group = {
+		.setup = setup,
+		.teardown = teardown,
+		.members = members,
+		.count = 3,
+	};
 
-	for (unsigned format = 1; format < SNEST_FORMAT_COUNT; format++) {
-		bool two = format == SNEST_FORMAT_RISCV32;
-
-		group_name(&group, "walk/1 stage/%s", snest_format_name(format));
-		group.arg[ARG_FORMAT] = format;
-		group.arg[ARG_STAGES] = 1;
-		group.members = two ? two_members : four_members;
-		group.count = 3;
-		gb_add(suite, &group);
-	}
-	group.arg[ARG_FORMAT] = SNEST_FORMAT_X86_64;
-	group.count = 2;
-	for (unsigned stages = 2; stages <= 3; stages++) {
-		for (unsigned large = 0; large < 2; large++) {
-			group_name(&group, "walk/%u stages/%s", stages, large ? "large" : "4K");
-			group.arg[ARG_STAGES] = stages;
-			group.arg[ARG_LARGE] = large;
-			group.members = stages == 2 ? nested_members : thrice_members;
+	for (unsigned stages = 1; stages <= 3; stages++) {
+		group.arg[ARG_STAGES] = stages;
+		for (unsigned format = 1; format < SNEST_FORMAT_COUNT; format++) {
+			group_name(&group, "walk/%u stage%s/%s", stages, stages > 1 ? "s" : "",
+			           snest_format_name(format));
+			group.arg[ARG_FORMAT] = format;
 			gb_add(suite, &group);
 		}
 	}
+	group.arg[ARG_FORMAT] = SNEST_FORMAT_X86_64;
+	group.arg[ARG_LARGE] = 1;
+	for (unsigned stages = 2; stages <= 3; stages++) {
+		group_name(&group, "walk/%u stages/x86-64 large", stages);
+		group.arg[ARG_STAGES] = stages;
+		gb_add(suite, &group);
+	}
+	group.arg[ARG_LARGE] = 0;
 	group.setup = setup_enumerate;
 	group.arg[ARG_LEAVES] = MIB;
 	group.count = 1;
