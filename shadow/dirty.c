@@ -30,6 +30,20 @@ static void withhold(struct snest_space *space, uint64_t iova_first, uint64_t io
 	sn_tree_withhold(&space->tree[1], iova_first, iova_last, host_first, host_last);
 }
 
+static void readers_gone(struct sn_reclaim_node *node)
+{
+	(void)node;
+}
+
+/* Until every read section that is open now has closed. A barrier alone waits for work only. */
+static void wait_for_readers(struct snest_vm *vm)
+{
+	struct sn_reclaim_node node;
+
+	sn_reclaim_defer(&vm->reclaim, &node, readers_gone);
+	sn_reclaim_barrier(&vm->reclaim);
+}
+
 int snest_dirty_start(struct snest_vm *vm)
 {
 	struct sn_shadow *shadow = sn_shadow(vm);
@@ -39,7 +53,7 @@ int snest_dirty_start(struct snest_vm *vm)
 	if (sn_reclaim_would_deadlock(&vm->reclaim))
 		return -EDEADLK;
 	/* Who found an earlier log still on has marked its pages by then; they are not this one's. */
-	sn_reclaim_barrier(&vm->reclaim);
+	wait_for_readers(vm);
 	pthread_mutex_lock(&shadow->lock);
 	if (shadow->log_dirty) {
 		pthread_mutex_unlock(&shadow->lock);
@@ -55,7 +69,7 @@ int snest_dirty_start(struct snest_vm *vm)
 		pthread_mutex_unlock(&space->lock);
 	}
 	pthread_mutex_unlock(&shadow->lock);
-	sn_reclaim_barrier(&vm->reclaim);
+	wait_for_readers(vm);
 	return 0;
 }
 
@@ -114,7 +128,7 @@ int snest_space_dirty(struct snest_space *space, uint64_t first, uint64_t last, 
 	pthread_mutex_lock(&space->lock);
 	withhold(space, first, last, 0, UINT64_MAX);
 	pthread_mutex_unlock(&space->lock);
-	sn_reclaim_barrier(&space->vm->reclaim);
+	wait_for_readers(space->vm);
 	return 0;
 }
 
@@ -158,6 +172,6 @@ int snest_vm_dirty(struct snest_vm *vm, uint64_t first, uint64_t last, uint32_t 
 	withhold_gpas(shadow, vm->memory.map, first, last);
 	pthread_mutex_unlock(&shadow->lock);
 	pthread_mutex_unlock(&vm->memory.lock);
-	sn_reclaim_barrier(&vm->reclaim);
+	wait_for_readers(vm);
 	return 0;
 }

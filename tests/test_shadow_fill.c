@@ -176,6 +176,33 @@ static void test_hazard_3_table_becomes_data(void **state)
 	}
 }
 
+/* Tables behind functions get their flags through these. */
+static void test_hazard_30_flags_through_accessors(void **state)
+{
+	static const char *const names[] = {"vtd-ss 4 levels", "x86-64 5 levels"};
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		struct stopped *w = begin(names[i]);
+		struct snest_translation t;
+		struct snest_walk walk;
+
+		map(w, 0x5000, 0x1000, DATA);
+		for (unsigned k = 0; k < 2; k++) {
+			uint32_t want = SNEST_ATTR_ACCESSED | (k ? SNEST_ATTR_DIRTY : 0);
+
+			assert_int_equal(
+				look(w->space[0], 0x5000, k ? SNEST_WRITE : SNEST_READ, &t), 0);
+			assert_int_equal(snest_walk(w->vm, &w->stage, 1, 0x5000, 0,
+			                            SNEST_WALK_NO_UPDATE, &walk, NULL, NULL),
+			                 0);
+			assert_int_equal(walk.attr & (SNEST_ATTR_ACCESSED | SNEST_ATTR_DIRTY),
+			                 want);
+		}
+		end(w);
+	}
+}
+
 /* The same entry comes back meanwhile, and leads elsewhere: equal values prove nothing. */
 static void swap_memory(struct stopped *w)
 {
@@ -243,6 +270,7 @@ int main(void)
 		cmocka_unit_test(test_hazard_1_part_of_a_superpage),
 		cmocka_unit_test(test_unrelated_invalidation_spares_a_fill),
 		cmocka_unit_test(test_hazard_3_table_becomes_data),
+		cmocka_unit_test(test_hazard_30_flags_through_accessors),
 		cmocka_unit_test(test_hazard_4_the_same_entry_again),
 		cmocka_unit_test(test_hazard_8_memory_goes_during_a_fill),
 	};

@@ -5,6 +5,7 @@
  * that the shadow still says what the sink holds when the sink refuses, too.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -88,6 +89,59 @@ static void test_waiting_tables_of_a_space(void **state)
 			look_misses(space, i * M2);
 		assert_int_equal(snest_space_invalidate(space, 0, ALL, 0), 0);
 		expect_remembered(space, 0);
+	}
+	snest_space_put(space);
+	guest_fini(&guest);
+}
+
+static int inside, leave;
+
+static void *stay_inside(void *arg)
+{
+	(void)arg;
+	snest_thread_register();
+	snest_read_begin();
+	__atomic_store_n(&inside, 1, __ATOMIC_RELEASE);
+	while (!__atomic_load_n(&leave, __ATOMIC_ACQUIRE))
+		usleep(1000);
+	snest_read_end();
+	snest_thread_unregister();
+	return NULL;
+}
+
+/* A reader keeps them all waiting: there are never more than twice the budget. */
+static void test_waiting_tables_are_counted(void **state)
+{
+	struct snest_vm_stats stats = {.size = sizeof(stats)};
+	struct snest_space *space;
+	pthread_t thread;
+
+	(void)state;
+	begin(0, NULL);
+	map_blocks(TABLES - 1);
+	space = guest_space(&guest, (struct snest_tag){1, 0}, 0, TABLES * 4096);
+	for (unsigned round = 0; round < 3; round++) {
+		inside = leave = 0;
+		assert_int_equal(pthread_create(&thread, NULL, stay_inside, NULL), 0);
+		while (!__atomic_load_n(&inside, __ATOMIC_ACQUIRE))
+			snest_thread_quiescent();
+		for (unsigned i = 0; i < 50; i++) {
+			for (unsigned k = 0; k < TABLES - 1; k++)
+				look_misses(space, k * M2);
+			assert_int_equal(snest_space_invalidate(space, 0, ALL, 0), 0);
+			assert_int_equal(snest_vm_stats(guest.vm, &stats), 0);
+			assert_in_range(stats.table_bytes, 0, 2 * TABLES * 4096);
+		}
+		__atomic_store_n(&leave, 1, __ATOMIC_RELEASE);
+		snest_thread_offline();
+		pthread_join(thread, NULL);
+		snest_thread_online();
+		assert_int_equal(snest_drain(guest.vm, 0), 0);
+		expect_remembered(space, 0);
+		assert_int_equal(snest_space_invalidate(space, 0, ALL, 0), 0);
+		assert_int_equal(snest_drain(guest.vm, 0), 0);
+		assert_int_equal(snest_vm_stats(guest.vm, &stats), 0);
+		assert_int_equal(stats.table_bytes, 0);
 	}
 	snest_space_put(space);
 	guest_fini(&guest);
@@ -223,6 +277,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_waiting_tables_of_a_space),
+		cmocka_unit_test(test_waiting_tables_are_counted),
 		cmocka_unit_test(test_waiting_tables_of_another_space),
 		cmocka_unit_test(test_hazard_24_refused_without_memory),
 		cmocka_unit_test(test_hazard_24_memory_gone_refused_without_memory),

@@ -244,6 +244,29 @@ static void test_hazard_9_part_of_a_large_page(void **state)
 	}
 }
 
+/*
+ * Small pages become a large one, and nothing else changes. The guest names a
+ * page of it, and when it unmaps the large page, another: both go.
+ */
+static void test_hazard_10_a_page_that_grows(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 8; i++) {
+		struct fixture *f = begin(configs[i & 1], kinds[i >> 1 & 1], i & 4 ? 0x1000 : 0);
+
+		map(f, M2, M2, GUEST_DATA, RW, 12);
+		attach(f);
+		map(f, M2, M2, GUEST_DATA, RW, 21);
+		sync(f, M2 + 0x5000, 1);
+		assert_int_equal(f->sink.maps + f->sink.unmaps, 0);
+		assert_int_equal(snest_table_unmap(f->table, M2, 2 * M2 - 1, 0, NULL), 0);
+		sync(f, M2 + 0x7000, 1);
+		assert_null(sink_find(&f->sink, M2 + 0x5000));
+		assert_null(sink_find(&f->sink, M2 + 0x7000));
+		end(f);
+	}
+}
+
 static void test_hazard_22_a_gigabyte(void **state)
 {
 	(void)state;
@@ -432,6 +455,7 @@ int main(void)
 		cmocka_unit_test(test_right_to_execute_is_no_change),
 		cmocka_unit_test(test_hazard_22_sizes_change_in_place),
 		cmocka_unit_test(test_hazard_9_part_of_a_large_page),
+		cmocka_unit_test(test_hazard_10_a_page_that_grows),
 		cmocka_unit_test(test_hazard_22_a_gigabyte),
 		cmocka_unit_test(test_hazard_23_contiguous_pages_are_one_map),
 		cmocka_unit_test(test_hazard_23_contiguous_pages_are_one_unmap),

@@ -174,6 +174,36 @@ static void test_observers_hear_of_whole_pages(void **state)
 	end(f);
 }
 
+/* The shadow had no room to remember what the observer was given: it is told of all it may have. */
+static void test_observers_hear_of_what_was_not_remembered(void **state)
+{
+	struct fixture *f = begin("vtd-ss 3 levels", 0, 0x1000);
+	struct snest_space *space = guest_space(&f->guest, (struct snest_tag){2, 0}, 0, 4096);
+	struct observer o = {.sink = {.size = sizeof(o.sink),
+	                              .flags = SNEST_SINK_UNMAP_ONLY,
+	                              .apply = observe,
+	                              .opaque = &o}};
+	const uint64_t at = 0x40000000;
+	struct snest_translation t;
+
+	(void)state;
+	map(f, at, M2, GUEST_DATA, RW, 21);
+	assert_int_equal(snest_space_mirror(space, &o.sink), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		snest_read_begin();
+		assert_int_equal(snest_space_translate(space, at, SNEST_READ, &t, NULL), 0);
+		snest_read_end();
+		/* The first time it refuses, and still has it. */
+		o.ret = i ? 0 : -EIO;
+		o.first = ALL;
+		o.last = 0;
+		assert_int_equal(snest_space_invalidate(space, at + 0x5000, at + 0x5000, 0), o.ret);
+		assert_true(o.first <= at && o.last >= at + M2 - 1);
+	}
+	snest_space_put(space);
+	end(f);
+}
+
 /* ---- Memory of the shadow --------------------------------------------------------------- */
 
 static uint64_t table_bytes(struct fixture *f)
@@ -229,6 +259,7 @@ int main(void)
 		cmocka_unit_test(test_memory_swapped_for_itself),
 		cmocka_unit_test(test_observers),
 		cmocka_unit_test(test_observers_hear_of_whole_pages),
+		cmocka_unit_test(test_observers_hear_of_what_was_not_remembered),
 		cmocka_unit_test(test_tables_do_not_pile_up),
 		cmocka_unit_test(test_memory_a_page),
 	};

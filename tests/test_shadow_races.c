@@ -367,79 +367,6 @@ static void test_mirror_comes_and_goes(void **state)
 	}
 }
 
-/* ---- A sink that takes its time ---------------------------------------------------------- */
-
-static int looked, looking;
-
-static void slow_reader(void)
-{
-	struct snest_translation t;
-
-	while (!stopped()) {
-		/* Not in the shadow: the sink knows of no right to execute. */
-		snest_read_begin();
-		if (snest_space_translate(space, place[0], SNEST_EXEC, &t, NULL))
-			complain("a request for execution is refused");
-		snest_read_end();
-		__atomic_fetch_add(&looked, 1, __ATOMIC_RELEASE);
-	}
-}
-
-/* Waits until some lookups have begun and ended, which they must while this is called. */
-static int slow_apply(void *opaque, const struct snest_sink_op *ops, size_t count, size_t *done)
-{
-	int from = __atomic_load_n(&looked, __ATOMIC_ACQUIRE);
-
-	(void)opaque, (void)ops;
-	for (unsigned i = 0; __atomic_load_n(&looking, __ATOMIC_ACQUIRE) &&
-	                     __atomic_load_n(&looked, __ATOMIC_ACQUIRE) - from < 4;
-	     i++) {
-		usleep(1000);
-		if (i == 10000) {
-			complain("lookups wait for a sink");
-			break;
-		}
-	}
-	*done = count;
-	return 0;
-}
-
-static void slow_mirror(void)
-{
-	struct snest_sink slow = {.size = sizeof(slow), .apply = slow_apply};
-
-	for (unsigned i = 0; i < 3 && !stopped(); i++) {
-		__atomic_store_n(&looking, 1, __ATOMIC_RELEASE);
-		if (snest_space_mirror(space, &slow) || snest_space_unmirror(space))
-			complain("no mirror");
-	}
-	__atomic_store_n(&looking, 0, __ATOMIC_RELEASE);
-	__atomic_store_n(&stop, 1, __ATOMIC_RELEASE);
-}
-
-static void test_lookups_do_not_wait_for_a_sink(void **state)
-{
-	static void (*const fn[])(void) = {slow_reader, slow_mirror};
-	struct guest_options o = {.config = {guest_config("vtd-ss 3 levels")}};
-	pthread_t thread[2];
-
-	(void)state;
-	guest_init(&guest, &o);
-	guest_map(&guest, 0, place[0], place[0] + 0xfff, GUEST_DATA, SNEST_RIGHTS, 0, 12, false);
-	space = guest_space(&guest, (struct snest_tag){1, 0}, SNEST_SPACE_ANNOUNCED, 0);
-	stop = 0;
-	for (unsigned i = 0; i < 2; i++)
-		assert_int_equal(
-			pthread_create(&thread[i], NULL, registered, (void *)(uintptr_t)&fn[i]), 0);
-	snest_thread_offline();
-	for (unsigned i = 0; i < 2; i++)
-		pthread_join(thread[i], NULL);
-	snest_thread_online();
-	expect_right();
-	snest_space_put(space);
-	guest_fini(&guest);
-}
-
 /* ---- The first space of a VM --------------------------------------------------------------- */
 
 static int made, ready;
@@ -516,7 +443,6 @@ int main(void)
 		cmocka_unit_test(test_hazard_6_root_and_level_change_together),
 		cmocka_unit_test(test_pasids_under_readers),
 		cmocka_unit_test(test_mirror_comes_and_goes),
-		cmocka_unit_test(test_lookups_do_not_wait_for_a_sink),
 		cmocka_unit_test(test_hazard_8_memory_goes_while_a_shadow_is_made),
 	};
 
