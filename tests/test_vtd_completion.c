@@ -247,6 +247,69 @@ static void sync_mode_completes_before_the_write_returns(void **state)
 	g_destroy(&g);
 }
 
+/* A reader that takes a while, and says so when it has ended. */
+struct slow_reader {
+	uint32_t state; /* atomic: 1 inside its read section, 2 at its end */
+};
+
+static void *read_slowly(void *opaque)
+{
+	struct slow_reader *r = opaque;
+
+	snest_thread_register();
+	snest_read_begin();
+	__atomic_store_n(&r->state, 1, __ATOMIC_RELEASE);
+	nanosleep(&(struct timespec){.tv_nsec = 30000000}, NULL);
+	__atomic_store_n(&r->state, 2, __ATOMIC_RELEASE);
+	snest_read_end();
+	snest_thread_unregister();
+	return NULL;
+}
+
+/* Whatever completes before the write returns has waited for readers until then. */
+static void sync_mode_waits_for_readers(void **state)
+{
+	(void)state;
+	for (unsigned i = 0; i < 4; i++) {
+		struct slow_reader reader = {.state = 0};
+		struct vtd_guest g;
+		pthread_t thread;
+		uint64_t root;
+
+		g_create(&g, G_CAP_CM, G_ECAP, SNEST_VTD_SYNC);
+		g_start_legacy(&g, G_RID, G_DID, &root);
+		if (i > 1)
+			g_command(&g, QIE, false);
+		assert_int_equal(pthread_create(&thread, NULL, read_slowly, &reader), 0);
+		while (__atomic_load_n(&reader.state, __ATOMIC_ACQUIRE) == 0)
+			sched_yield();
+		switch (i) {
+		case 0:
+			g_put(&g, D_IOTLB(1, 0), 0);
+			g_put_wait(&g, 0, 1, 0);
+			g_ring(&g);
+			assert_int_equal(g_status(&g, 0), 1);
+			break;
+		case 1:
+			g_write(&g, R_GCMD, 4, QIE);
+			assert_int_equal(g_read(&g, R_GSTS, 4) & TE, 0);
+			break;
+		case 2:
+			g_write(&g, R_IOTLB, 8, 1ull << 63 | 1ull << 60);
+			assert_int_equal(g_read(&g, R_IOTLB, 8) >> 63, 0);
+			break;
+		default:
+			g_write(&g, R_CCMD, 8, 1ull << 63 | 1ull << 61);
+			assert_int_equal(g_read(&g, R_CCMD, 8) >> 63, 0);
+		}
+		assert_int_equal(__atomic_load_n(&reader.state, __ATOMIC_ACQUIRE), 2);
+		snest_thread_offline();
+		pthread_join(thread, NULL);
+		snest_thread_online();
+		g_destroy(&g);
+	}
+}
+
 /* ---- Two vCPUs -------------------------------------------------------------------------- */
 
 struct submitter {
@@ -398,6 +461,7 @@ int main(void)
 		cmocka_unit_test(pin_holds_a_wait),
 		cmocka_unit_test(each_wait_has_a_drain_of_its_own),
 		cmocka_unit_test(sync_mode_completes_before_the_write_returns),
+		cmocka_unit_test(sync_mode_waits_for_readers),
 		cmocka_unit_test(two_vcpus_share_the_queue),
 		cmocka_unit_test(no_reader_uses_a_page_after_its_wait),
 	};

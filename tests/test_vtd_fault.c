@@ -131,6 +131,45 @@ static void fault_event_is_sent_once_until_all_is_cleared(void **state)
 	g_destroy(&t.g);
 }
 
+/* As long as any status is set, another one is not announced. */
+static void one_event_for_all_causes(void **state)
+{
+	struct guest t;
+
+	(void)state;
+	start(&t, LEGACY);
+	go(&t);
+	g_queue_on(&t.g, 0, false);
+	g_write(&t.g, R_FECTL, 4, 0);
+	for (unsigned i = 0; i < 5; i++)
+		refuse(&t, 0x100000);
+	assert_int_equal(g_read(&t.g, R_FSTS, 4), 3);
+	assert_int_equal(t.g.msis, 1);
+	g_put(&t.g, 0, 0);
+	g_ring(&t.g);
+	assert_int_equal(g_read(&t.g, R_FSTS, 4), 1 << 4 | 3);
+	assert_int_equal(t.g.msis, 1);
+	/* Records cleared, the queue's error is left: a new record is silent. */
+	for (unsigned i = 0; i < 4; i++)
+		g_write(&t.g, R_FRCD + 16 * i + 12, 4, 1u << 31);
+	g_write(&t.g, R_FSTS, 4, 1);
+	assert_int_equal(g_read(&t.g, R_FSTS, 4), 1 << 4);
+	refuse(&t, 0x100000);
+	assert_int_equal(g_read(&t.g, R_FSTS, 4) & 0xff, 1 << 4 | 2);
+	assert_int_equal(t.g.msis, 1);
+	/* Masked and unmasked meanwhile: nothing was pending. */
+	g_write(&t.g, R_FECTL, 4, IM);
+	g_write(&t.g, R_FECTL, 4, 0);
+	assert_int_equal(t.g.msis, 1);
+	g_write(&t.g, R_FRCD + 12, 4, 1u << 31);
+	image_put(&t.g.image, G_QUEUE, 5);
+	g_write(&t.g, R_FSTS, 4, 1 << 4);
+	assert_int_equal(g_read(&t.g, R_FSTS, 4) & 0xff, 0);
+	refuse(&t, 0x100000);
+	assert_int_equal(t.g.msis, 2);
+	g_destroy(&t.g);
+}
+
 static void statistics_count_what_was_lost(void **state)
 {
 	struct snest_vtd_stats stats = {.size = sizeof(stats)};
@@ -188,6 +227,7 @@ int main(void)
 		cmocka_unit_test(records_are_a_ring_that_overflows),
 		cmocka_unit_test(only_f_of_a_record_can_be_written),
 		cmocka_unit_test(fault_event_is_sent_once_until_all_is_cleared),
+		cmocka_unit_test(one_event_for_all_causes),
 		cmocka_unit_test(statistics_count_what_was_lost),
 		cmocka_unit_test(log_lines_are_limited_in_rate),
 	};

@@ -203,6 +203,54 @@ static void front_ends_mirror_the_same_domain(void **state)
 	g_destroy(&g);
 }
 
+/*
+ * What a handshake makes a unit forget is forgotten even where another unit, with
+ * the same tables, keeps the space alive.
+ */
+static void handshakes_forget_what_others_keep(void **state)
+{
+	struct snest_vtd_config config = {
+		.size = sizeof(config),
+		.flags = SNEST_VTD_RAW | SNEST_VTD_SYNC,
+		.cap = G_CAP_CM,
+		.ecap = G_ECAP_SS,
+	};
+	struct vtd_guest g, second;
+	uint64_t root, leaf;
+
+	(void)state;
+	g_create(&g, G_CAP_CM, G_ECAP_SS, SNEST_VTD_SYNC);
+	root = g_table(&g);
+	g_map(&g, root, 0x5000, G_DATA, 12, 3);
+	leaf = g_leaf_at(&g, root, 0x5000, 12);
+	g_scalable_context(&g, RID, 0);
+	g_pasid(&g, RID, 0, PGTT_SECOND, DID, 0, root);
+	g_scalable_context(&g, 0x120, 0);
+	g_pasid(&g, 0x120, 0, PGTT_SECOND, DID, 0, root);
+	g_start_scalable(&g);
+	second = g;
+	assert_int_equal(snest_vtd_create(g.image.vm, &config, &second.vtd, NULL), 0);
+	g_set_root(&second, G_ROOT | 1 << 10);
+	g_command(&second, TE, true);
+	for (unsigned i = 0; i < 2; i++) {
+		uint64_t was = G_DATA + i * 0x1000;
+
+		assert_int_equal(g_dma(&g, RID, 0x5000, SNEST_READ), was);
+		assert_int_equal(g_dma(&second, 0x120, 0x5000, SNEST_READ), was);
+		image_put(&g.image, leaf, (was + 0x1000) | 3);
+		assert_int_equal(g_dma(&g, RID, 0x5000, SNEST_READ), was);
+		if (i) {
+			g_command(&g, TE, false);
+			g_command(&g, TE, true);
+		} else {
+			g_set_root(&g, G_ROOT | 1 << 10);
+		}
+		assert_int_equal(g_dma(&g, RID, 0x5000, SNEST_READ), was + 0x1000);
+	}
+	snest_vtd_destroy(second.vtd);
+	g_destroy(&g);
+}
+
 static void requests_of_others_are_refused(void **state)
 {
 	struct snest_vtd_config config = {
@@ -494,6 +542,7 @@ int main(void)
 		cmocka_unit_test(pasid_wider_than_20_bits_is_refused),
 		cmocka_unit_test(two_front_ends_share_a_vm),
 		cmocka_unit_test(front_ends_mirror_the_same_domain),
+		cmocka_unit_test(handshakes_forget_what_others_keep),
 		cmocka_unit_test(requests_of_others_are_refused),
 		cmocka_unit_test(searching_commands_are_bounded_too),
 		cmocka_unit_test(every_allocation_may_fail),

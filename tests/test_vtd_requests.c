@@ -63,6 +63,12 @@ static void targets_without_memory_are_not_faults(void **state)
 
 static void pass_through_is_as_wide_as_announced(void **state)
 {
+	struct snest_region beyond = {
+		.size = sizeof(beyond),
+		.first = 1ull << 48,
+		.last = (1ull << 48) + 0xfff,
+		.host = 0x200000000000,
+	};
 	struct guest t;
 
 	(void)state;
@@ -72,6 +78,11 @@ static void pass_through_is_as_wide_as_announced(void **state)
 	assert_int_equal(g_dma(&t.g, RID, G_DATA + 5, W), G_DATA + 5);
 	assert_int_equal(g_dma(&t.g, RID, 1ull << 48, R), UINT64_MAX);
 	assert_int_equal(frcd(&t, 0, 1) >> 32 & 0xff, 4);
+	/* Also where there is memory. */
+	g_write(&t.g, R_FRCD + 12, 4, 1u << 31);
+	assert_int_equal(snest_memory_add(t.g.image.vm, &beyond), 0);
+	assert_int_equal(g_dma(&t.g, RID, 1ull << 48, R), UINT64_MAX);
+	assert_int_equal(frcd(&t, 1, 1) >> 32 & 0xff, 4);
 	g_destroy(&t.g);
 }
 

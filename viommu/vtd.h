@@ -33,6 +33,7 @@
 #include <snest/vtd.h>
 #include <urcu/list.h>
 #include "core/vm.h"
+#include "shadow/device.h"
 #include "viommu/vtd_defs.h"
 
 /* Registers that hold a value. IVA and IOTLB lie at ECAP.IRO, the records at CAP.FRO. */
@@ -391,9 +392,26 @@ void sn_vtd_bind_fini(struct snest_vtd *vtd);
 
 /* Under the lock. */
 struct sn_vtd_device *sn_vtd_device_find(const struct snest_vtd *vtd, uint32_t rid);
-/* NULL: the handle is not one of this front end. Inside a read section. */
-struct sn_vtd_device *sn_vtd_device_of(const struct snest_vtd *vtd,
-                                       const struct snest_device *handle);
+
+/* What lookups that find no binding call; see snest_resolve_fn. Known by it are our handles. */
+int sn_vtd_resolve(void *opaque, struct snest_device *handle, uint32_t pasid, uint64_t iova,
+                   uint32_t access, struct snest_fault *fault);
+
+/*
+ * NULL: the handle is not one of this front end, as the embedder's own and other
+ * front ends' are in the same index; or is NULL. Inside a read section.
+ */
+static inline struct sn_vtd_device *sn_vtd_device_of(const struct snest_vtd *vtd,
+                                                     const struct snest_device *handle)
+{
+	struct sn_vtd_device *device;
+
+	if (__builtin_expect(!handle || handle->resolve != sn_vtd_resolve, 0))
+		return NULL;
+	device = handle->opaque;
+	return __builtin_expect(device->vtd == vtd, 1) ? device : NULL;
+}
+
 /* Under the lock or inside a read section. */
 const struct sn_vtd_binding *sn_vtd_binding_find(const struct sn_vtd_device *device,
                                                  uint32_t pasid);

@@ -293,7 +293,7 @@ int snest_vtd_translated(struct snest_vtd *vtd, uint32_t rid, uint64_t gpa, uint
                          struct snest_translation *t, struct snest_fault *fault)
 {
 	struct snest_device *handle = snest_device_find(vtd->vm, rid);
-	struct sn_vtd_device *device = handle ? sn_vtd_device_of(vtd, handle) : NULL;
+	struct sn_vtd_device *device = sn_vtd_device_of(vtd, handle);
 	struct snest_request request = {
 		.size = sizeof(request),
 		.rid = rid,

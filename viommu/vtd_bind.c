@@ -13,7 +13,6 @@
  */
 #include <errno.h>
 #include <string.h>
-#include "shadow/device.h"
 #include "viommu/vtd.h"
 
 static struct cds_list_head *device_bucket(const struct snest_vtd *vtd, uint32_t rid)
@@ -344,7 +343,7 @@ int sn_vtd_bind(struct sn_vtd_device *device, uint32_t pasid, uint64_t iova, uin
 }
 
 /* A lookup that found no binding. Inside its read section. */
-static int resolve(void *opaque, struct snest_device *handle, uint32_t pasid, uint64_t iova,
+int sn_vtd_resolve(void *opaque, struct snest_device *handle, uint32_t pasid, uint64_t iova,
                    uint32_t access, struct snest_fault *fault)
 {
 	struct sn_vtd_device *device = opaque;
@@ -367,15 +366,6 @@ static int resolve(void *opaque, struct snest_device *handle, uint32_t pasid, ui
 
 /* ---- Devices ------------------------------------------------------------------------- */
 
-struct sn_vtd_device *sn_vtd_device_of(const struct snest_vtd *vtd,
-                                       const struct snest_device *handle)
-{
-	struct sn_vtd_device *device = handle->opaque;
-
-	/* The embedder's own handles, and other front ends', are in the same index. */
-	return handle->resolve == resolve && device->vtd == vtd ? device : NULL;
-}
-
 int snest_vtd_device(struct snest_vtd *vtd, uint32_t rid, struct snest_device **out)
 {
 	struct sn_vtd_device *device;
@@ -394,7 +384,8 @@ int snest_vtd_device(struct snest_vtd *vtd, uint32_t rid, struct snest_device **
 			device->pass_last = UINT64_MAX;
 			CDS_INIT_LIST_HEAD(&device->bindings);
 			CDS_INIT_LIST_HEAD(&device->mirrors);
-			ret = snest_device_create(vtd->vm, rid, resolve, device, &device->handle);
+			ret = snest_device_create(vtd->vm, rid, sn_vtd_resolve, device,
+			                          &device->handle);
 		}
 		if (ret)
 			sn_vm_free(vtd->vm, device, sizeof(*device));

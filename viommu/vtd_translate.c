@@ -11,7 +11,6 @@
  */
 #include <errno.h>
 #include <string.h>
-#include "shadow/device.h"
 #include "viommu/vtd.h"
 #include "walkers/device.h"
 
@@ -105,33 +104,38 @@ static int check(struct snest_vtd *vtd, const struct sn_vtd_binding *b,
  * about it: then the request begins anew.
  */
 static __attribute__((noinline)) int settle(struct snest_vtd *vtd,
-                                            const struct sn_vtd_device *device,
-                                            const struct snest_request *request,
+                                            const struct sn_vtd_device *device, uint32_t rid,
+                                            uint32_t pasid, uint64_t iova, uint32_t access,
                                             struct snest_space *space, int ret,
                                             struct snest_translation *t, struct snest_fault *fault)
 {
+	struct snest_request request = {
+		.size = sizeof(request),
+		.rid = rid,
+		.pasid = pasid,
+		.access = access,
+		.kind = SNEST_REQUEST_UNTRANSLATED,
+		.iova = iova,
+	};
+
 	for (unsigned tries = 0; !ret; tries++) {
-		const struct sn_vtd_binding *b = sn_vtd_binding_find(device, request->pasid);
+		const struct sn_vtd_binding *b = sn_vtd_binding_find(device, pasid);
 
 		if (b && b->space == space) {
-			ret = check(vtd, b, request, t, fault);
+			ret = check(vtd, b, &request, t, fault);
 			break;
 		}
-		space = tries < TRIES
-		                ? sn_device_lookup_space(device->handle, request->pasid,
-		                                         request->iova, request->access, t, fault)
-		                : NULL;
+		if (tries == TRIES) {
+			ret = refuse(t, fault, iova, access, SNEST_FAULT_BLOCKED, 0);
+			break;
+		}
+		ret = -EACCES;
+		space = sn_device_lookup_space(device->handle, pasid, iova, access, t, fault);
 		if (space)
-			ret = snest_space_translate(space, request->iova, request->access, t,
-			                            fault);
-		else if (tries < TRIES)
-			ret = -EACCES;
-		else
-			ret = refuse(t, fault, request->iova, request->access, SNEST_FAULT_BLOCKED,
-			             0);
+			ret = snest_space_translate(space, iova, access, t, fault);
 	}
 	if (ret)
-		snest_vtd_fault(vtd, request->rid, request->pasid, request->access, fault);
+		snest_vtd_fault(vtd, rid, pasid, access, fault);
 	return ret;
 }
 
@@ -150,24 +154,31 @@ static int interrupt(uint64_t iova, uint32_t access, struct snest_translation *t
 	return 0;
 }
 
+/* A request of a rid that this front end has not seen: makes its handle, and begins anew. */
+static __attribute__((noinline)) int introduce(struct snest_vtd *vtd, uint32_t rid, uint32_t pasid,
+                                               uint64_t iova, uint32_t access,
+                                               struct snest_translation *t,
+                                               struct snest_fault *fault)
+{
+	struct snest_device *handle;
+	int ret = snest_vtd_device(vtd, rid, &handle);
+
+	return ret ? ret : snest_vtd_translate(vtd, rid, pasid, iova, access, t, fault);
+}
+
 int snest_vtd_translate(struct snest_vtd *vtd, uint32_t rid, uint32_t pasid, uint64_t iova,
                         uint32_t access, struct snest_translation *t, struct snest_fault *fault)
 {
 	struct snest_device *handle = snest_device_find(vtd->vm, rid);
-	const struct sn_vtd_device *device = handle ? sn_vtd_device_of(vtd, handle) : NULL;
-	bool plain = !__atomic_load_n(&vtd->guarded, __ATOMIC_RELAXED);
+	const struct sn_vtd_device *device = sn_vtd_device_of(vtd, handle);
+	bool guarded = __atomic_load_n(&vtd->guarded, __ATOMIC_RELAXED);
 	struct snest_fault ignored;
 	struct snest_space *space;
 	int ret = -EACCES;
 
+	if (__builtin_expect(!device, 0))
+		return introduce(vtd, rid, pasid, iova, access, t, fault);
 	fault = fault ? fault : &ignored;
-	if (__builtin_expect(!device, 0)) {
-		ret = snest_vtd_device(vtd, rid, &handle);
-		if (ret)
-			return ret;
-		device = sn_vtd_device_of(vtd, handle);
-		ret = -EACCES;
-	}
 	if (pasid == SNEST_NO_PASID && in_interrupt_range(iova))
 		return interrupt(iova, access, t, fault);
 	space = sn_device_lookup_space(handle, pasid, iova, access, t, fault);
@@ -175,23 +186,13 @@ int snest_vtd_translate(struct snest_vtd *vtd, uint32_t rid, uint32_t pasid, uin
 		/* Set when the space was bound, so read after it was found. */
 		access = (access & __atomic_load_n(&device->privilege_keep, __ATOMIC_RELAXED)) |
 		         __atomic_load_n(&device->privilege_set, __ATOMIC_RELAXED);
-		plain &= iova <= __atomic_load_n(&device->pass_last, __ATOMIC_RELAXED);
+		guarded |= iova > __atomic_load_n(&device->pass_last, __ATOMIC_RELAXED);
 	}
 	if (__builtin_expect(space != NULL, 1))
 		ret = snest_space_translate(space, iova, access, t, fault);
-	plain &= !ret && t->outcome == SNEST_WALK_HOST &&
-	         !(access & (SNEST_EXEC | SNEST_PRIVILEGED));
-	if (__builtin_expect(plain, 1))
+	if (__builtin_expect(!ret && t->outcome == SNEST_WALK_HOST &&
+	                             !(access & (SNEST_EXEC | SNEST_PRIVILEGED)) && !guarded,
+	                     1))
 		return 0;
-
-	struct snest_request request = {
-		.size = sizeof(request),
-		.rid = rid,
-		.pasid = pasid,
-		.access = access,
-		.kind = SNEST_REQUEST_UNTRANSLATED,
-		.iova = iova,
-	};
-
-	return settle(vtd, device, &request, space, ret, t, fault);
+	return settle(vtd, device, rid, pasid, iova, access, space, ret, t, fault);
 }
