@@ -38,6 +38,14 @@ void sn_pool_fini(struct sn_pool *pool)
 	pthread_mutex_destroy(&pool->lock);
 }
 
+/* Under the lock. Others only read the counter, so that the sum needs no atomic addition. */
+static inline void count_used(struct sn_pool *pool, uint64_t bytes)
+{
+	uint64_t used = __atomic_load_n(&pool->bytes_used, __ATOMIC_RELAXED);
+
+	__atomic_store_n(&pool->bytes_used, used + bytes, __ATOMIC_RELAXED);
+}
+
 static void put(struct sn_pool *pool, struct sn_page *page, unsigned lg2)
 {
 	page->lg2 = (uint8_t)lg2;
@@ -244,7 +252,7 @@ void *sn_pool_alloc(struct sn_pool *pool, unsigned lg2, int *error)
 		}
 	}
 	if (ptr)
-		__atomic_fetch_add(&pool->bytes_used, size, __ATOMIC_RELAXED);
+		count_used(pool, size);
 	pthread_mutex_unlock(&pool->lock);
 	if (!ptr && error)
 		*error = ret;
@@ -284,7 +292,7 @@ struct sn_page *sn_pool_alloc_chain(struct sn_pool *pool, unsigned lg2, uint64_t
 			put(pool, page, lg2);
 		}
 	} else {
-		__atomic_fetch_add(&pool->bytes_used, size, __ATOMIC_RELAXED);
+		count_used(pool, size);
 	}
 	pthread_mutex_unlock(&pool->lock);
 	if (!chain && error)
@@ -301,7 +309,7 @@ void sn_pool_free(struct sn_pool *pool, void *ptr, unsigned lg2)
 		put_small(pool, ptr);
 	else
 		put(pool, sn_pool_page(ptr), lg2);
-	__atomic_fetch_sub(&pool->bytes_used, (uint64_t)1 << lg2, __ATOMIC_RELAXED);
+	count_used(pool, 0 - ((uint64_t)1 << lg2));
 	pthread_mutex_unlock(&pool->lock);
 }
 
@@ -321,6 +329,6 @@ void sn_pool_free_chain(struct sn_pool *pool, struct sn_page *first)
 	pthread_mutex_lock(&pool->lock);
 	last->next = pool->free[UNIT_LG2];
 	pool->free[UNIT_LG2] = first;
-	__atomic_fetch_sub(&pool->bytes_used, bytes, __ATOMIC_RELAXED);
+	count_used(pool, 0 - bytes);
 	pthread_mutex_unlock(&pool->lock);
 }

@@ -114,7 +114,7 @@ static int table_init(struct snest_table *table, const struct snest_stage *shape
 			return -EINVAL;
 	}
 	table->pooled = !memory;
-	table->hand.flags = SN_HAND_NO_LEAF;
+	sn_hand_no_leaf(&table->hand);
 	sn_table_forget(table);
 	ret = sn_pt_prepare(&table->pt, &table->stage, NULL);
 	if (ret)

@@ -101,6 +101,7 @@ struct sn_hand {
 
 	/* A leaf of one slot, for address 0, and what map was asked for when it was made. */
 	uint64_t leaf;
+	uint64_t fixed;  /* bits of the entry that are no address */
 	uint64_t beyond; /* address bits that such a leaf has no place for */
 	uint64_t asked;  /* sn_asked() */
 	uint64_t flags;  /* SN_HAND_NO_LEAF: there is none */
@@ -218,6 +219,14 @@ static inline void sn_table_forget(struct snest_table *table)
 	table->hand.first = 1;
 	table->hand.span = 0;
 	table->hand.grain = UINT64_MAX;
+}
+
+/* No leaf is remembered any more; no entry is like it. */
+static inline void sn_hand_no_leaf(struct sn_hand *h)
+{
+	h->flags = SN_HAND_NO_LEAF;
+	h->leaf = 0;
+	h->fixed = UINT64_MAX;
 }
 
 static inline uint64_t sn_table_addr(const struct snest_table *table, const void *page)

@@ -32,7 +32,7 @@ static inline void F(keep)(const struct sn_edit *x, void *table, unsigned level,
 	struct sn_hand *h = &x->t->hand;
 
 	if (h->level != level || h->half != x->half)
-		h->flags = SN_HAND_NO_LEAF;
+		sn_hand_no_leaf(h);
 	h->level = (uint8_t)level;
 	h->half = (uint8_t)x->half;
 	h->shift = (uint8_t)shift;
@@ -68,6 +68,7 @@ static inline void F(remember)(struct snest_table *t, const struct sn_piece *p, 
 	    F(make_leaf)(&t->pt, h->half, h->level, h->shift, 0, p->rights, p->attr, &raw))
 		return;
 	h->leaf = raw;
+	h->fixed = ~F(placed)(t->leaf_mask[h->half] & ~h->grain);
 	h->beyond = ~t->leaf_mask[h->half] | h->grain;
 	h->many = !(sizes & ~sn_mask(h->shift + 1));
 	h->asked = sn_asked(p->rights, p->asked_attr);
@@ -98,13 +99,13 @@ static int F(map_at_hand)(struct snest_table *t, const struct sn_piece *p, uint6
 
 /* Maps several leaves like the one remembered. False: it is not as simple. */
 static inline bool F(map_alike)(struct snest_table *t, uint64_t first, uint64_t last, uint64_t addr,
-                                uint64_t asked, uint32_t flags, int *ret)
+                                int *ret)
 {
 	const struct sn_hand *h = &t->hand;
 	uint64_t in = first - h->first, bytes = last - first, end = addr + (bytes & ~h->grain), i;
 
-	if (asked != h->asked || flags != h->flags || !h->many || !F(at_hand)(t, first, last) ||
-	    ((in | (bytes + 1)) & h->grain) || ((addr | end) & h->beyond) || end < addr)
+	if (!h->many || !F(at_hand)(t, first, last) || ((in | (bytes + 1)) & h->grain) ||
+	    ((addr | end) & h->beyond) || end < addr)
 		return false;
 	i = in >> h->shift;
 	bytes = (bytes >> h->shift) + 1;
@@ -120,12 +121,17 @@ static inline bool F(map_alike)(struct snest_table *t, uint64_t first, uint64_t 
 
 /* ---- Unmapping ------------------------------------------------------------- */
 
-/* Whether an entry of the table at hand is a leaf of its slot alone. */
+/* Whether an entry of the table at hand, as it lies there, is a leaf of its slot alone. */
 static inline bool F(one_slot)(const struct snest_table *t, uint64_t raw)
 {
 	const struct sn_hand *h = &t->hand;
-	struct sn_entry e = F(decode)(&t->pt, h->half, h->level, raw);
+	struct sn_entry e;
 
+	if (h->plain || !((raw ^ h->leaf) & h->fixed))
+		return raw;
+	if (t->pt.flags & SNEST_STAGE_BIG_ENDIAN)
+		raw = sn_entry_swap(raw, F(ENTRY_LG2));
+	e = F(decode)(&t->pt, h->half, h->level, raw);
 	return e.kind == SN_ENTRY_LEAF && e.lg2 == h->shift;
 }
 
@@ -165,6 +171,8 @@ static bool F(unmap_at_hand)(struct snest_table *t, uint64_t first, uint64_t las
 	if (h->level) {
 		uint64_t i = F(index)(&x, h->level, first), to = F(index)(&x, h->level, last);
 
+		if (!(F(differ)(h->table, i, to - i + 1, h->leaf) & h->fixed))
+			i = to + 1;
 		for (; i <= to; i++) {
 			uint64_t raw = F(get)(x.pt, h->table, i);
 

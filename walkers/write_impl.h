@@ -142,6 +142,21 @@ static inline unsigned F(level_around)(const struct sn_edit *x, const struct sn_
 	return level;
 }
 
+/* Makes a new table of `level` reachable from an entry that is empty, with tables between. */
+static inline void F(link_up)(struct sn_edit *x, const struct sn_slot *s, unsigned level,
+                              void *table, uint64_t in)
+{
+	while (++level < s->level) {
+		void *upper = sn_table_take(x->t);
+
+		F(put)(x->pt, upper, F(index)(x, level, in), F(link)(x, level, table));
+		F(count)(x, level, upper, 1);
+		table = upper;
+	}
+	F(put)(x->pt, s->table, s->index, F(link)(x, level, table));
+	F(count)(x, level, s->table, 1);
+}
+
 /*
  * Maps x->piece in one table of `level`, which is there or needs to be made.
  * `sizes` are as map_at_hand takes them.
@@ -165,15 +180,46 @@ static int F(map_near)(struct sn_edit *x, unsigned level, uint64_t sizes)
 	table = sn_table_take(x->t);
 	F(keep)(x, table, level, p->first);
 	(void)F(map_at_hand)(x->t, p, sizes);
-	while (++level < s.level) {
-		void *upper = sn_table_take(x->t);
+	F(link_up)(x, &s, level, table, p->first);
+	return 0;
+}
 
-		F(put)(x->pt, upper, F(index)(x, level, p->first), F(link)(x, level, table));
-		F(count)(x, level, upper, 1);
-		table = upper;
+/*
+ * Maps one leaf like the one remembered, where the table at hand is not. That
+ * it fits was checked; 1: it is not of the same half.
+ */
+static int F(map_far)(struct snest_table *t, uint64_t first, uint64_t addr)
+{
+	struct sn_hand *h = &t->hand;
+	struct sn_edit x = {.t = t, .pt = &t->pt};
+	uint64_t raw = h->leaf | F(placed)(addr);
+	unsigned level = h->level;
+	struct sn_slot s;
+	int ret;
+
+	if (!F(locate)(&x, first, first | sn_mask(h->shift)))
+		return -EINVAL;
+	if (x.half != h->half)
+		return 1;
+	s = F(find)(&x, first, level);
+	if (s.raw)
+		return -EEXIST;
+	if (s.level != level) {
+		void *table;
+
+		ret = sn_table_reserve(t, x.half, s.level - level);
+		if (ret)
+			return ret;
+		table = sn_table_take(t);
+		F(put_native)(table, F(index)(&x, level, first), 1, raw, 0);
+		F(count)(&x, level, table, 1);
+		F(link_up)(&x, &s, level, table, first);
+		F(keep)(&x, table, level, first);
+		return 0;
 	}
-	F(put)(x->pt, s.table, s.index, F(link)(x, level, table));
-	F(count)(x, level, s.table, 1);
+	F(put_native)(s.table, s.index, 1, raw, 0);
+	F(count)(&x, level, s.table, 1);
+	F(keep)(&x, s.table, level, first);
 	return 0;
 }
 
@@ -226,8 +272,17 @@ static __attribute__((noinline)) int F(map_any)(struct snest_table *t, uint64_t 
 	struct sn_piece p;
 	int ret;
 
-	if (F(map_alike)(t, first, last, addr, sn_asked(rights, attr), flags, &ret))
-		return ret;
+	if (sn_asked(rights, attr) == h->asked && flags == h->flags) {
+		uint64_t grain = sn_mask(h->shift);
+
+		if (last - first == grain && !(first & grain) && !(addr & h->beyond)) {
+			ret = F(map_far)(t, first, addr);
+			if (ret <= 0)
+				return ret;
+		} else if (F(map_alike)(t, first, last, addr, &ret)) {
+			return ret;
+		}
+	}
 	if (!sn_piece_init(&p, first, last, addr, rights, attr, flags))
 		return -EINVAL;
 	if (!(flags & SNEST_TABLE_REPLACE) && F(at_hand)(t, first, last)) {
@@ -298,10 +353,10 @@ static int F(unmap)(struct snest_table *t, uint64_t first, uint64_t last, uint32
 	if (__builtin_expect(last - first == h->grain && in <= h->span && !(in & h->grain) &&
 	                             !(flags & ~SNEST_TABLE_WHOLE),
 	                     1)) {
-		uint64_t i = in >> h->shift, raw = F(get)(&t->pt, h->entries, i);
+		char *entry = h->entries + (in >> h->shift << F(ENTRY_LG2));
 
-		if (raw && (h->plain || F(one_slot)(t, raw))) {
-			F(store)(h->entries + (i << F(ENTRY_LG2)), 0);
+		if (F(one_slot)(t, F(peek)(entry))) {
+			F(store)(entry, 0);
 			if (bytes)
 				*bytes = h->grain + 1;
 			if (h->used)

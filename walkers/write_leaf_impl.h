@@ -91,22 +91,29 @@ static inline uint64_t F(peek)(const char *entry)
 	                         : __atomic_load_n((const uint32_t *)entry, __ATOMIC_RELAXED);
 }
 
-/* Whether any of n entries is used. Relaxed: only the caller's thread makes entries used. */
-static inline bool F(any)(const void *table, uint64_t i, uint64_t n)
+/*
+ * The bits in which any of n entries differs from `like`. Relaxed: only the
+ * caller's thread makes entries used.
+ */
+static inline uint64_t F(differ)(const void *table, uint64_t i, uint64_t n, uint64_t like)
 {
 	const size_t step = 1u << F(ENTRY_LG2);
 	const char *entry = (const char *)table + i * step;
 	uint64_t even = 0, odd = 0;
 
-	for (; n >= 8; n -= 8, entry += 8 * step) {
-		even |= F(peek)(entry) | F(peek)(entry + 2 * step) | F(peek)(entry + 4 * step) |
-		        F(peek)(entry + 6 * step);
-		odd |= F(peek)(entry + step) | F(peek)(entry + 3 * step) |
-		       F(peek)(entry + 5 * step) | F(peek)(entry + 7 * step);
+	for (; n >= 4; n -= 4, entry += 4 * step) {
+		even |= (F(peek)(entry) ^ like) | (F(peek)(entry + 2 * step) ^ like);
+		odd |= (F(peek)(entry + step) ^ like) | (F(peek)(entry + 3 * step) ^ like);
 	}
 	for (; n; n--, entry += step)
-		even |= F(peek)(entry);
+		even |= F(peek)(entry) ^ like;
 	return even | odd;
+}
+
+/* Whether any of n entries is used. */
+static inline bool F(any)(const void *table, uint64_t i, uint64_t n)
+{
+	return F(differ)(table, i, n, 0);
 }
 
 /* Clears n entries; returns how many were used. */
