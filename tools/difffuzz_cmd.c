@@ -272,6 +272,7 @@ static unsigned format_of(const struct sn_tool *tool, const struct query *q,
 static int add_stage(struct sn_diff *d, const struct query *q, const char *name,
                      const struct snest_stage *stage, const char **left_out)
 {
+	char text[SN_DIFF_STAGE_TEXT], other[SN_DIFF_STAGE_TEXT];
 	struct sn_diff_stage *s = &d->stage[d->stages];
 	const char *why = NULL;
 	enum sn_diff_end ended;
@@ -296,8 +297,9 @@ static int add_stage(struct sn_diff *d, const struct query *q, const char *name,
 		ret = sn_tool_error(d->tool, "--walker %s: cannot open %s: %s", q->walker, s->name,
 		                    d->walker.text);
 	}
+	sn_diff_stage_text(&s->stage, text);
 	for (unsigned i = 0; !why && i < d->stages; i++) {
-		if (!memcmp(&d->stage[i].stage, &s->stage, sizeof(s->stage)))
+		if (!strcmp(sn_diff_stage_text(&d->stage[i].stage, other), text))
 			why = "the walker makes the same of it as of another";
 	}
 	if (q->verbose && !ret && !q->json)
