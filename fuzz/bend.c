@@ -122,7 +122,7 @@ size_t fuzz_bend(const struct fuzz_shape *shape, fuzz_bytes_fn bytes, uint8_t *d
 		uint64_t page =
 			count ? fuzz_get(list + fuzz_below(&r, count) * RECORD_BYTES, 2) / 512 : 0;
 
-		if (kind == 0 && shape->plant)
+		if (kind == 0 && shape->plant && fuzz_below(&r, 4) == 0)
 			return shape->plant(data, max_size, &r);
 		if (kind <= 1) {
 			size_t rest = bytes(list, count * RECORD_BYTES, max_size - header, &r);
