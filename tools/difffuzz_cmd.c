@@ -408,7 +408,6 @@ static int difference(struct run *run, struct sn_diff_case *c, struct sn_diff_fo
 	struct sn_diff *d = run->d;
 	struct sn_diff_report report = {
 		.reduced = c,
-		.number = ++run->differences,
 		.entries = (unsigned)(c->bytes / RECORD_BYTES),
 		.json = run->json,
 	};
@@ -417,6 +416,15 @@ static int difference(struct run *run, struct sn_diff_case *c, struct sn_diff_fo
 
 	progress(run, true);
 	report.steady = sn_diff_reduce(d, c, found);
+	if (found->class.kind == SN_DIFF_HANG && !report.steady) {
+		/* A busy machine, not the walker. */
+		fprintf(stderr,
+		        "case %" PRIu64 ": no answer in %u ms, but when it was asked again\n",
+		        c->number, d->walker.timeout_ms);
+		free(command);
+		return 0;
+	}
+	report.number = ++run->differences;
 	report.found = *found;
 	report.again = command ? command : "";
 	if (run->q->save) {
