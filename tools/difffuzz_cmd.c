@@ -455,6 +455,7 @@ static int loop(struct run *run, struct sn_diff_case *c)
 			break;
 		if (q->seconds && now_ns() - run->began_ns >= q->seconds * 1000000000)
 			break;
+		snest_thread_quiescent();
 		sn_diff_case_make(run->d, n, c);
 		run->cases++;
 		if (sn_diff_case_run(run->d, c, false, NULL, &found))
@@ -584,15 +585,16 @@ int sn_cmd_difffuzz(struct sn_tool *tool, int argc, char **argv)
 	if (q.help && !status) {
 		help();
 	} else if (!status) {
-		snest_thread_register();
 		status = prepare(d, &q);
 		if (!status)
 			status = open_stages(d, &q);
-		if (!status)
+		if (!status) {
+			snest_thread_register();
 			status = run_all(d, &q);
+			snest_thread_unregister();
+		}
 		sn_diff_walker_stop(&d->walker);
 		sn_diff_stages_destroy(d);
-		snest_thread_unregister();
 	}
 	free(d);
 	return status;
