@@ -71,11 +71,14 @@ static int walker_begin(void *state, uint64_t root, uint64_t root_high)
 	return 0;
 }
 
-/* Whether a present entry at a level, 0 being the last, maps a page. *bad: reserved bits are set.
- */
+static uint64_t page_mask(unsigned level)
+{
+	return (UINT64_C(1) << (12 + 9 * level)) - 1;
+}
+
+/* Whether a present entry maps a page; level 0 is the last. *bad: reserved bits are set. */
 static bool is_page(const struct walker *w, unsigned level, uint64_t entry, bool *bad)
 {
-	uint64_t low = (UINT64_C(1) << (12 + 9 * level)) - 1;
 	bool possible = level == 0 || (level == 1 && !(w->stage->flags & SNEST_STAGE_NO_2M)) ||
 	                (level == 2 && !(w->stage->flags & SNEST_STAGE_NO_1G));
 
@@ -84,9 +87,8 @@ static bool is_page(const struct walker *w, unsigned level, uint64_t entry, bool
 		return level == 0;
 	if (WRONG == 3 && level == 3)
 		return true;
-	*bad |= !possible;
-	if (WRONG != 2)
-		*bad |= (entry & ADDR & low & ~(uint64_t)PAT_LARGE) != 0;
+	*bad |= !possible ||
+	        (WRONG != 2 && (entry & ADDR & page_mask(level) & ~(uint64_t)PAT_LARGE));
 	return true;
 }
 
@@ -134,7 +136,7 @@ static int walker_translate(void *state, uint64_t input, uint32_t access,
 	answer->rights = (uint8_t)rights_of(w, all, access);
 	if (bad || (access & SNEST_RIGHTS & ~answer->rights))
 		return 0;
-	low = (UINT64_C(1) << (12 + 9 * level)) - 1;
+	low = page_mask(level);
 	answer->outcome = SNEST_WALKER_TRANSLATED;
 	answer->gpa = (entry & ADDR & ~low) | (input & low);
 	answer->lg2 = (uint8_t)(12 + 9 * level);

@@ -11,7 +11,7 @@
  * every run of the enumeration is what walks say, and the reverse.
  */
 #include <errno.h>
-#include <snest/table.h>
+#include "plant.h"
 #include "records.h"
 #include "support/configs.h"
 #include "walkers/pt.h"
@@ -314,106 +314,37 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 /* ---- Making inputs -------------------------------------------------------------- */
 
-static uint64_t point(uint64_t word, uint64_t addr)
-{
-	if (FUZZ_FORMAT == SNEST_FORMAT_RISCV32 || FUZZ_FORMAT == SNEST_FORMAT_RISCV64)
-		return (word & ~0x003ffffffffffc00ull) | (addr >> 2 & 0x003ffffffffffc00ull);
-	return (word & ~0x000ffffffffff000ull) | (addr & 0x000ffffffffff000ull);
-}
-
-static uint64_t page_cut; /* what the writer has taken of the scratch memory */
-static _Alignas(65536) char scratch[IMAGE_BYTES];
-
-static void *page_alloc(void *opaque, unsigned lg2)
-{
-	uint64_t size = 1ull << lg2, at = (page_cut + size - 1) & ~(size - 1);
-
-	(void)opaque;
-	if (at + size > IMAGE_WRITABLE)
-		return NULL;
-	page_cut = at + size;
-	return scratch + at;
-}
-
-static void page_free(void *opaque, void *page, unsigned lg2)
-{
-	(void)opaque;
-	(void)page;
-	(void)lg2;
-}
-
-/* Some pages, of any size the table can have. */
-static void map_some(struct snest_table *table, const struct snest_stage *stage, uint8_t *header,
-                     struct fuzz_random *r)
-{
-	uint64_t sizes = snest_table_page_sizes(table);
-	unsigned lg2 = (unsigned)__builtin_ctzll(sizes);
-	unsigned bits = stage->ia_bits ? stage->ia_bits : 12 + 9u * stage->levels;
-
-	for (unsigned i = 0; i < 8; i++) {
-		uint64_t iova = fuzz_random(r), addr, length, last;
-		uint32_t rights = 1 + (uint32_t)fuzz_below(r, 7);
-		unsigned page = lg2;
-
-		/* Mostly few tables: the memory is small. */
-		if (fuzz_below(r, 4))
-			iova &= 0x1ffffff;
-		iova &= bits < 64 ? (1ull << bits) - 1 : UINT64_MAX;
-		if (fuzz_below(r, 8) == 0)
-			iova |= 0xffffull << 48;
-		while (fuzz_below(r, 3) == 0 && sizes >> page > 1)
-			page += 1 + (unsigned)__builtin_ctzll(sizes >> (page + 1));
-		iova &= ~((1ull << page) - 1);
-		addr = fuzz_below(r, IMAGE_BYTES) & ~((1ull << page) - 1);
-		length = (1 + fuzz_below(r, 4)) << page;
-		last = iova + length - 1;
-		if (snest_table_map(table, iova, last, addr, rights,
-		                    SNEST_ATTR_USER | SNEST_ATTR_ACCESSED, 0) &&
-		    snest_table_map(table, iova, last, addr, SNEST_READ | SNEST_WRITE,
-		                    SNEST_ATTR_USER | SNEST_ATTR_ACCESSED | SNEST_ATTR_DIRTY, 0))
-			snest_table_map(table, iova, last, addr, SNEST_READ, 0, 0);
-		if (i < QUERIES)
-			fuzz_put(header + H_IOVA + i * 8, 8, iova + fuzz_below(r, length));
-	}
-}
-
 static size_t plant(uint8_t *data, size_t max_size, struct fuzz_random *r)
 {
 	struct world *w = world_of((unsigned)fuzz_below(r, 256));
-	struct snest_table_memory memory = {
-		.size = sizeof(memory),
-		.alloc = page_alloc,
-		.free = page_free,
-	};
-	struct snest_table *table;
-	size_t size = H_BYTES;
+	struct fuzz_planted planted;
+	size_t size;
 
 	memset(data, 0, H_BYTES);
 	data[H_CONFIG] = (uint8_t)(w - worlds);
 	data[H_FLAGS] = (uint8_t)fuzz_below(r, 4);
-	page_cut = 4096;
-	memset(scratch, 0, sizeof(scratch));
-	memory.delta = (data[H_FLAGS] & FLAG_HIGH ? w->image.high : 0) - (uintptr_t)scratch;
-	if (snest_table_create(w->image.direct, &w->config->stage, &memory, &table))
-		return H_BYTES;
-	map_some(table, &w->config->stage, data, r);
-	fuzz_put(data + H_ROOT, 2, (snest_table_stage(table)->root & (IMAGE_BYTES - 1)) >> 2);
-	fuzz_put(data + H_ROOT_HIGH, 2,
-	         (snest_table_stage(table)->root_high & (IMAGE_BYTES - 1)) >> 2);
+	size = fuzz_plant(w->image.direct, &w->config->stage,
+	                  data[H_FLAGS] & FLAG_HIGH ? w->image.high : 0, r, data + H_BYTES,
+	                  max_size - H_BYTES, &planted);
+	fuzz_put(data + H_ROOT, 2, (planted.root & (IMAGE_BYTES - 1)) >> 2);
+	fuzz_put(data + H_ROOT_HIGH, 2, (planted.root_high & (IMAGE_BYTES - 1)) >> 2);
 	fuzz_put(data + H_PAGES, 2, fuzz_random(r));
 	fuzz_put(data + H_ACCESS, 4, fuzz_random(r));
-	for (size_t i = 0; i < page_cut / 8; i++) {
-		uint64_t word;
+	for (unsigned i = 0; i < QUERIES && i < planted.count; i++) {
+		uint64_t length = planted.range[i].last - planted.range[i].first + 1;
 
-		memcpy(&word, scratch + i * 8, 8);
-		if (word)
-			size = fuzz_record_add(data, size, max_size, i, word);
+		fuzz_put(data + H_IOVA + i * 8, 8, planted.range[i].first + fuzz_below(r, length));
 	}
-	snest_table_destroy(table);
-	return size;
+	return H_BYTES + size;
 }
 
-static const struct fuzz_shape shape = {.header = H_BYTES, .point = point, .plant = plant};
+static const struct fuzz_shape shape = {
+	.header = H_BYTES,
+	.point = FUZZ_FORMAT == SNEST_FORMAT_RISCV32 || FUZZ_FORMAT == SNEST_FORMAT_RISCV64
+                         ? fuzz_point_riscv
+                         : fuzz_point,
+	.plant = plant,
+};
 
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed)
 {

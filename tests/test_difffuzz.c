@@ -309,6 +309,21 @@ static void errors_are_differences(void **state)
 	ends(f, 1);
 }
 
+/* It claims to set accessed flags, and does not. */
+static void memory_is_compared(void **state)
+{
+	struct fixture *f = *state;
+
+	run_broken(f, "updates", "--count 1000 --levels 4 --flags hw-a");
+	says(f, "difference 1: memory: it leaves other accessed or dirty flags in memory");
+	says(f, "  memory at 0x");
+	says(f, "afterwards: snest 0x");
+	ends(f, 1);
+	/* Where nobody sets them, there is nothing to differ. */
+	run_broken(f, "updates", "--count 1000 --levels 4");
+	ends(f, 0);
+}
+
 /* After a crash that is not looked at, the next case is asked in a new process. */
 static void goes_on_after_crashes(void **state)
 {
@@ -483,6 +498,7 @@ int main(void)
 		cmocka_unit_test(crash_is_a_difference),
 		cmocka_unit_test(hang_is_a_difference),
 		cmocka_unit_test(errors_are_differences),
+		cmocka_unit_test(memory_is_compared),
 		cmocka_unit_test(goes_on_after_crashes),
 		cmocka_unit_test(walker_that_remembers_is_named),
 		cmocka_unit_test(nothing_wrong_with_the_broken_walker_by_itself),

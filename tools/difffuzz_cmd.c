@@ -272,6 +272,7 @@ static unsigned format_of(const struct sn_tool *tool, const struct query *q,
 static int add_stage(struct sn_diff *d, const struct query *q, const char *name,
                      const struct snest_stage *stage, const char **left_out)
 {
+	char text[SN_DIFF_STAGE_TEXT], other[SN_DIFF_STAGE_TEXT];
 	struct sn_diff_stage *s = &d->stage[d->stages];
 	const char *why = NULL;
 	enum sn_diff_end ended;
@@ -296,8 +297,9 @@ static int add_stage(struct sn_diff *d, const struct query *q, const char *name,
 		ret = sn_tool_error(d->tool, "--walker %s: cannot open %s: %s", q->walker, s->name,
 		                    d->walker.text);
 	}
+	sn_diff_stage_text(&s->stage, text);
 	for (unsigned i = 0; !why && i < d->stages; i++) {
-		if (!memcmp(&d->stage[i].stage, &s->stage, sizeof(s->stage)))
+		if (!strcmp(sn_diff_stage_text(&d->stage[i].stage, other), text))
 			why = "the walker makes the same of it as of another";
 	}
 	if (q->verbose && !ret && !q->json)
@@ -406,7 +408,6 @@ static int difference(struct run *run, struct sn_diff_case *c, struct sn_diff_fo
 	struct sn_diff *d = run->d;
 	struct sn_diff_report report = {
 		.reduced = c,
-		.number = ++run->differences,
 		.entries = (unsigned)(c->bytes / RECORD_BYTES),
 		.json = run->json,
 	};
@@ -415,6 +416,15 @@ static int difference(struct run *run, struct sn_diff_case *c, struct sn_diff_fo
 
 	progress(run, true);
 	report.steady = sn_diff_reduce(d, c, found);
+	if (found->class.kind == SN_DIFF_HANG && !report.steady) {
+		/* A busy machine, not the walker. */
+		fprintf(stderr,
+		        "case %" PRIu64 ": no answer in %u ms, but when it was asked again\n",
+		        c->number, d->walker.timeout_ms);
+		free(command);
+		return 0;
+	}
+	report.number = ++run->differences;
 	report.found = *found;
 	report.again = command ? command : "";
 	if (run->q->save) {
@@ -445,6 +455,7 @@ static int loop(struct run *run, struct sn_diff_case *c)
 			break;
 		if (q->seconds && now_ns() - run->began_ns >= q->seconds * 1000000000)
 			break;
+		snest_thread_quiescent();
 		sn_diff_case_make(run->d, n, c);
 		run->cases++;
 		if (sn_diff_case_run(run->d, c, false, NULL, &found))
@@ -574,15 +585,16 @@ int sn_cmd_difffuzz(struct sn_tool *tool, int argc, char **argv)
 	if (q.help && !status) {
 		help();
 	} else if (!status) {
-		snest_thread_register();
 		status = prepare(d, &q);
 		if (!status)
 			status = open_stages(d, &q);
-		if (!status)
+		if (!status) {
+			snest_thread_register();
 			status = run_all(d, &q);
+			snest_thread_unregister();
+		}
 		sn_diff_walker_stop(&d->walker);
 		sn_diff_stages_destroy(d);
-		snest_thread_unregister();
 	}
 	free(d);
 	return status;

@@ -117,6 +117,8 @@ const struct snest_walker *snest_walker_get(void)
 		walker.formats |= SNEST_WALKER_FORMAT(SNEST_FORMAT_AMD_V1);
 	if (broken("accesses"))
 		walker.accesses = 0;
+	if (broken("updates"))
+		walker.reports = SNEST_WALKER_UPDATES;
 	if (broken("memory"))
 		walker.memory_bits = 19;
 	return &walker;
