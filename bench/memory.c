@@ -61,6 +61,7 @@ static void run_fill(struct gb_run *run, void *group, uint64_t mirror)
 /* A table whose every entry points to itself maps 2^36 pages with one page of memory. */
 #define BOMB_BUDGET (64 * MIB)
 #define BOMB_ENTRIES MIB
+#define BOMB_BLOCK 64u
 
 static int sink_apply(void *opaque, const struct snest_sink_op *ops, size_t count, size_t *done)
 {
@@ -103,17 +104,20 @@ static void run_bomb(struct gb_run *run, void *group, uint64_t arg)
 	struct snest_space_stats stats = {.size = sizeof(stats)};
 	struct bomb *b = group;
 	struct snest_translation t;
-	uint64_t seed = 7;
+	uint64_t seed = 7, most = 0;
 
 	(void)arg;
-	while (gb_next(run, 1)) {
-		snest_read_begin();
-		snest_translate(b->device, (random_next(&seed) << 16) % ((uint64_t)1 << 48),
-		                SNEST_READ, &t, NULL);
-		snest_read_end();
+	while (gb_next(run, BOMB_BLOCK)) {
+		for (unsigned i = 0; i < BOMB_BLOCK; i++) {
+			snest_read_begin();
+			snest_translate(b->device, random_next(&seed) << 16, SNEST_READ, &t, NULL);
+			snest_read_end();
+		}
+		/* At the budget all is forgotten, so what is there at the end says little. */
+		must(snest_space_stats(b->space, &stats), "statistics");
+		most = stats.table_bytes > most ? stats.table_bytes : most;
 	}
-	must(snest_space_stats(b->space, &stats), "statistics");
-	gb_counter(run, "of_budget", (double)stats.table_bytes / (double)BOMB_BUDGET);
+	gb_counter(run, "of_budget", (double)most / (double)BOMB_BUDGET);
 }
 
 /* ---- Groups --------------------------------------------------------------------------- */
@@ -184,7 +188,7 @@ static const struct gb_member members[] = {
 };
 
 static const struct gb_member bomb_members[] = {
-	{"lookups", .iterations = 20000, .run = run_bomb},
+	{"lookups", .iterations = 20480, .run = run_bomb},
 	{"mirror", .flags = GB_REAL_TIME, .iterations = 1, .run = run_bomb_mirror},
 };
 

@@ -6,6 +6,7 @@
 #include <glib.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define PEER_DOMAIN 7u
 
@@ -91,10 +92,9 @@ static gint by_start(gconstpointer a, gconstpointer b, gpointer opaque)
 
 struct peer *peer_create(enum peer_kind kind)
 {
-	struct peer *peer = calloc(1, sizeof(*peer));
+	struct peer *peer = must_alloc(sizeof(*peer), 64);
 
-	if (!peer)
-		must(-ENOMEM, "peer");
+	memset(peer, 0, sizeof(*peer));
 	peer->kind = kind;
 	peer->rid = 8;
 	pthread_mutex_init(&peer->mutex, NULL);

@@ -37,7 +37,8 @@ class Results:
                 self.context.update(data["context"])
                 benchmarks = data["benchmarks"]
             except (OSError, ValueError, KeyError, TypeError) as error:
-                sys.exit(f"{path}: not a file of results: {error}")
+                print(f"{path}: not a file of results: {error}", file=sys.stderr)
+                sys.exit(2)
             for run in benchmarks:
                 self._add(run, path)
 
@@ -233,7 +234,7 @@ def machine():
         "virtual_machine": " hypervisor" in first_match("/proc/cpuinfo", r"^(flags.*)"),
         "memory_gib": round(int(memory) / 2**20, 1) if memory else 0,
         "huge_pages": first_match("/sys/kernel/mm/transparent_hugepage/enabled", r"\[(\w+)\]"),
-        "kernel": platform.release(),
+        "kernel": ".".join(platform.release().split(".")[:2]),
         "revision": output("git", "-C", HERE, "describe", "--always", "--dirty"),
     }
 
