@@ -94,7 +94,7 @@ static void make_image(const uint8_t *data, size_t size)
 static void clear_image(const uint8_t *data, size_t size)
 {
 	for (size_t at = 3; at + RECORD_BYTES <= size && image_length >= 8; at += RECORD_BYTES)
-		memset(image + fuzz_get(data + at, 2) * 8 % (image_length & ~(size_t)7), 0, 8);
+		memset(mapped + fuzz_get(data + at, 2) * 8 % (image_length & ~(size_t)7), 0, 8);
 }
 
 /* Copies one argument, with the image's name in it. */
