@@ -2,12 +2,16 @@
 /*
  * The trace parser: bytes are a file, plain or compressed. Properties: reading
  * ends; lines count up; every event keeps the promises of tools/trace.h; what
- * failed once fails again and says why.
+ * failed once fails again and says why. What the events say of memory goes to
+ * sparse memory with small limits, which holds it or says which limit was met.
  */
+#include <errno.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include "fuzz.h"
+#include "tools/sparse.h"
 #include "tools/trace.h"
 
 static void check_event(const struct sn_trace_event *e)
@@ -48,8 +52,65 @@ static void check_event(const struct sn_trace_event *e)
 	}
 }
 
+/* Regions are reserved by the kernel, one by one: more of them show no more. */
+#define REGIONS 4
+
+static void check_words(const struct sn_sparse *memory, uint64_t gpa, const uint64_t *word,
+                        size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		fuzz_check(sn_sparse_load(memory, gpa + i * 8) == word[i], "word 0x%llx is lost",
+		           (unsigned long long)(gpa + i * 8));
+}
+
+static int count_visit(void *opaque, uint64_t gpa, const void *data, size_t bytes)
+{
+	uint64_t *sum = opaque, word;
+
+	fuzz_check((bytes == 8 || bytes == 4096) && gpa % bytes == 0, "%zu bytes at 0x%llx", bytes,
+	           (unsigned long long)gpa);
+	memcpy(&word, (const char *)data + bytes - 8, 8);
+	*sum += word;
+	return 0;
+}
+
+static void remember(struct sn_sparse *memory, const struct sn_trace_event *e)
+{
+	const struct sn_sparse_region *regions;
+	uint64_t mask = e->store.bytes == 4 ? UINT32_MAX : UINT64_MAX;
+	int ret = 0;
+
+	switch (e->kind) {
+	case SN_TRACE_RAM:
+		if (sn_sparse_regions(memory, &regions) < REGIONS)
+			ret = sn_sparse_add(memory, e->ram.gpa, e->ram.size);
+		fuzz_check(!ret || ret == -EINVAL || ret == -EEXIST || ret == -ENOMEM,
+		           "sn_sparse_add: %d", ret);
+		break;
+	case SN_TRACE_WORDS:
+		ret = sn_sparse_words(memory, e->words.gpa, e->words.word, e->words.count);
+		fuzz_check(!ret || ret == -ENOSPC, "sn_sparse_words: %d", ret);
+		if (!ret)
+			check_words(memory, e->words.gpa, e->words.word, e->words.count);
+		break;
+	case SN_TRACE_STORE:
+		ret = sn_sparse_store(memory, e->store.gpa, e->store.bytes, e->store.value);
+		fuzz_check(!ret || ret == -ENOSPC, "sn_sparse_store: %d", ret);
+		if (!ret && e->store.gpa % e->store.bytes == 0)
+			fuzz_check((sn_sparse_load(memory, e->store.gpa) >> e->store.gpa % 8 * 8 &
+			            mask) == (e->store.value & mask),
+			           "a store is lost");
+		break;
+	default:
+		break;
+	}
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	const struct sn_sparse_limits limits = {.ram_bytes = 16 * 4096, .outside_words = 64};
+	struct sn_sparse *memory;
+	uint64_t sum = 0;
 	static int file = -1;
 	struct sn_trace_event event;
 	struct sn_trace *trace;
@@ -63,19 +124,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	           "no file");
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
 	ret = sn_trace_open(path, &trace);
-	if (!trace)
-		return 0;
+	if (!trace || sn_sparse_create(&limits, &memory))
+		abort();
 	if (!ret) {
 		fuzz_check(sn_trace_iommu(trace)->kind, "no IOMMU");
 		while ((ret = sn_trace_next(trace, &event)) > 0) {
 			fuzz_check(event.line > line, "lines do not count up");
 			line = event.line;
 			check_event(&event);
+			remember(memory, &event);
 		}
 		if (ret < 0)
 			fuzz_check(sn_trace_next(trace, &event) < 0, "goes on after an error");
 	}
 	fuzz_check(ret >= 0 || *sn_trace_error(trace), "no reason given");
+	sn_sparse_visit(memory, count_visit, &sum);
+	sn_sparse_destroy(memory);
 	sn_trace_close(trace);
 	return 0;
 }
@@ -119,10 +183,9 @@ static size_t add(uint8_t *data, size_t size, size_t max_size, const char *text)
 	return size + length;
 }
 
-/* Lines are copied, dropped and inserted whole; bytes are the engine's business. */
-size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed)
+static size_t insert_line(uint8_t *data, size_t size, size_t max_size, struct fuzz_random *random)
 {
-	struct fuzz_random r = {seed};
+	struct fuzz_random r = *random;
 	const char *text = lines[fuzz_below(&r, COUNT(lines))];
 	size_t length = strlen(text), at = size ? fuzz_below(&r, size) : 0;
 
@@ -133,6 +196,82 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsi
 	memmove(data + at + length, data + at, size - at);
 	memcpy(data + at, text, length);
 	return size + length;
+}
+
+/* ---- Compressed inputs ----------------------------------------------------------- */
+
+#define TEXT_MAX 16384
+#define GZIP 31 /* zlib's number for the format */
+
+static bool is_gzip(const uint8_t *data, size_t size)
+{
+	return size > 2 && data[0] == 0x1f && data[1] == 0x8b;
+}
+
+/* The length of the text, 0 if it is not wholly readable. */
+static size_t inflated(const uint8_t *data, size_t size, uint8_t *text)
+{
+	z_stream z = {.next_in = (uint8_t *)(uintptr_t)data, .avail_in = (uInt)size};
+	size_t length = 0;
+
+	if (inflateInit2(&z, GZIP) != Z_OK)
+		return 0;
+	z.next_out = text;
+	z.avail_out = TEXT_MAX;
+	if (inflate(&z, Z_FINISH) == Z_STREAM_END)
+		length = TEXT_MAX - z.avail_out;
+	inflateEnd(&z);
+	return length;
+}
+
+/* The compressed length, 0 if there is no room. */
+static size_t deflated(const uint8_t *text, size_t length, uint8_t *data, size_t max_size)
+{
+	z_stream z = {.next_in = (uint8_t *)(uintptr_t)text, .avail_in = (uInt)length};
+	size_t size = 0;
+
+	if (deflateInit2(&z, 1, Z_DEFLATED, GZIP, 1, Z_DEFAULT_STRATEGY) != Z_OK)
+		return 0;
+	z.next_out = data;
+	z.avail_out = (uInt)max_size;
+	if (deflate(&z, Z_FINISH) == Z_STREAM_END)
+		size = max_size - z.avail_out;
+	deflateEnd(&z);
+	return size;
+}
+
+/*
+ * Lines are inserted whole; bytes are the engine's business. Compressed inputs
+ * are changed as text, mostly, and now and then one becomes the other.
+ */
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed)
+{
+	static uint8_t text[TEXT_MAX];
+	struct fuzz_random r = {seed};
+	uint64_t dice = fuzz_below(&r, 64);
+	size_t length;
+
+	if (is_gzip(data, size)) {
+		length = dice < 8 ? 0 : inflated(data, size, text);
+		if (!length)
+			return LLVMFuzzerMutate(data, size, max_size);
+		length = insert_line(text, length, TEXT_MAX, &r);
+		if (dice == 8 && length <= max_size) {
+			memcpy(data, text, length);
+			return length;
+		}
+		length = deflated(text, length, data, max_size);
+		return length ? length : size;
+	}
+	size = insert_line(data, size, max_size, &r);
+	if (dice == 8 && size <= TEXT_MAX) {
+		memcpy(text, data, size);
+		length = deflated(text, size, data, max_size);
+		if (length)
+			return length;
+		memcpy(data, text, size);
+	}
+	return size;
 }
 
 /* The beginning of one and the end of the other, cut between lines. */
@@ -157,11 +296,17 @@ size_t fuzz_seed(unsigned n, uint8_t *data, size_t max_size)
 {
 	size_t size;
 
-	if (n >= COUNT(iommus))
+	if (n >= 2 * COUNT(iommus))
 		return 0;
 	size = add(data, 0, max_size, HEADER);
-	size = add(data, size, max_size, iommus[n]);
+	size = add(data, size, max_size, iommus[n / 2]);
 	for (size_t i = 0; i < COUNT(lines); i++)
 		size = add(data, size, max_size, lines[i]);
+	if (n % 2) {
+		static uint8_t text[TEXT_MAX];
+
+		memcpy(text, data, size);
+		size = deflated(text, size, data, max_size);
+	}
 	return size;
 }
