@@ -423,8 +423,8 @@ static void request(unsigned pair, unsigned iova, unsigned offset, uint32_t acce
 	model_judge(pair, iova, ret, &r);
 }
 
-/* Everything is invalidated and asked for. */
-static void flush(void)
+/* Everything is invalidated, and some asked for. */
+static void flush(unsigned from)
 {
 	static const uint64_t all[][4] = {{0x11}, {0x37}, {0x12}};
 	enum snest_vtd_queue_error error;
@@ -437,10 +437,8 @@ static void flush(void)
 		if (count)
 			executed(all[i], true);
 	}
-	for (unsigned n = 0; n < MODEL_PAIRS; n += 2) {
-		for (unsigned i = 0; i < MODEL_IOVAS; i += 1 + n % 2)
-			request(n, i, 0x123, SNEST_READ);
-	}
+	for (unsigned i = from % 5; i < MODEL_PAIRS * MODEL_IOVAS; i += 5)
+		request(i / MODEL_IOVAS, i % MODEL_IOVAS, 0x123, SNEST_READ);
 }
 
 static void page_request(const uint8_t *a)
@@ -855,7 +853,7 @@ static void act(const uint8_t *a)
 		else if (a[1] & 4)
 			f.device_tlb = a[2] & 1 ? -ETIMEDOUT : a[2] & 2 ? -EIO : 0;
 		else
-			flush();
+			flush(a[2]);
 	}
 }
 
@@ -1022,7 +1020,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	f.fuzz.fail = 0;
 	f.sink_fail = 0;
-	flush();
+	flush((unsigned)size / 16);
 	check();
 	finish();
 	return 0;
