@@ -357,6 +357,32 @@ static void check(void)
 	f.failed |= f.fuzz.failed;
 }
 
+static int see_run(void *opaque, const struct snest_run *run)
+{
+	uint64_t *bytes = opaque;
+	const struct leaf *l = count_find(run->first);
+
+	fuzz_check(l && run->last >= run->first && run->outcome == SNEST_WALK_HOST &&
+	                   run->addr == (l->entry & SN_SH_ADDR) + (run->first - l->first),
+	           "a run that the shadow does not hold: 0x%llx", ull(run->first));
+	*bytes += run->last - run->first + 1;
+	return 0;
+}
+
+/* The enumeration shows what the recount found, but for what a sink keeps. */
+static void check_enumeration(void)
+{
+	uint64_t seen_bytes = 0, bytes = 0;
+	int ret = snest_space_enumerate(f.space, 0, UINT64_MAX, see_run, &seen_bytes);
+
+	for (unsigned i = 0; i < count.leaves; i++) {
+		if (!(count.leaf[i].entry & SN_SH_HELD))
+			bytes += count.leaf[i].last - count.leaf[i].first + 1;
+	}
+	fuzz_check(!ret && (seen_bytes == bytes || count.leaves == LEAVES_MAX),
+	           "enumerated 0x%llx bytes of 0x%llx: %d", ull(seen_bytes), ull(bytes), ret);
+}
+
 /* ---- Write tracking -------------------------------------------------------------------------------- */
 
 static int hook_protect(void *opaque, uint64_t gpa, uint64_t length)
@@ -852,8 +878,10 @@ static void wrong(struct segment *s)
 	struct snest_space_config config = {.size = sizeof(config), .flags = 0x80};
 	struct snest_sink sink = {.size = sizeof(sink)};
 	struct snest_tracker half = {.size = sizeof(half), .protect = hook_protect};
+	struct snest_shadow_stats stats = {.size = sizeof(stats)};
 	struct snest_device *device;
 	struct snest_space *space;
+	bool held = false;
 	uint64_t bitmap[1];
 	struct snest_pin none;
 
@@ -869,6 +897,16 @@ static void wrong(struct segment *s)
 	                   snest_vm_track(f.fuzz.vm, NULL) == -EBUSY,
 	           "tracking can be taken away");
 	fuzz_check(snest_table_written(f.fuzz.vm, 0, 0) == -EINVAL, "written");
+	/* More pages than are looked up one by one. */
+	snest_table_written(f.fuzz.vm, 0, MEMORY_BYTES);
+	if (f.mirrored && f.tracking && !f.announced)
+		settled(0, SEGMENTS);
+	for (unsigned i = 0; i < PINS; i++)
+		held |= f.pinned[i];
+	fuzz_check(snest_drain(f.fuzz.vm, 1) == (held ? -ETIME : 0), "a drain with a timeout");
+	fuzz_check(!snest_shadow_stats(f.fuzz.vm, &stats) && stats.spaces == 1 &&
+	                   stats.mirrors == (f.mirrored || f.observed) && !stats.pins_held == !held,
+	           "statistics of the shadow");
 	fuzz_check(snest_space_dirty(f.space, 1, 4095, 0, bitmap, NULL) == -EINVAL, "dirty");
 	fuzz_check(snest_pin(f.device, SNEST_NO_PASID, s->first, 0, 0, &none, NULL) == -EINVAL,
 	           "pin");
@@ -1152,6 +1190,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	f.fuzz.fail = 0;
 	f.sink.fail_map = f.sink.fail_unmap = 0;
 	f.deny = false;
+	check();
+	check_enumeration();
 	invalidate_all(0);
 	check();
 	for (unsigned i = size % 8; i < SEGMENTS; i += 9)
@@ -1184,7 +1224,7 @@ size_t fuzz_seed(unsigned n, uint8_t *data, size_t max_size)
 	struct fuzz_random r = {n};
 	size_t actions = 6 + n % 18;
 
-	if (n >= 128 || max_size < HEADER + actions * 8)
+	if (n >= 192 || max_size < HEADER + actions * 8)
 		return 0;
 	data[0] = (uint8_t)n;
 	data[1] = 0;
@@ -1195,7 +1235,7 @@ size_t fuzz_seed(unsigned n, uint8_t *data, size_t max_size)
 		/* Every other one is of the usual life; a mirror comes early. */
 		if (i == 1)
 			at[0] = A_MIRROR;
-		else if (i % 2 == 0)
+		else if (i % 2 == 0 && n < 128)
 			at[0] = usual[(i / 2 + n) % sizeof(usual)];
 	}
 	return HEADER + actions * 8;

@@ -594,7 +594,7 @@ static void guest(unsigned kind, uint32_t did, unsigned pgtt)
 	if (scalable) {
 		for (unsigned i = 0; i < 2; i++)
 			write_word(P_CONTEXT * 512 + i * 4,
-			           P_DIRECTORY * page | (kind & 0x10 ? 0x15 : 1));
+			           P_DIRECTORY * page | (kind & 0x10 ? 0x1d : 1));
 		write_word(P_DIRECTORY * 512, P_PASIDS * page | 1);
 		for (unsigned i = 0; i < 2; i++) {
 			uint64_t at = P_PASIDS * 512 + i * 8;
@@ -1206,7 +1206,7 @@ static size_t more_seeds(unsigned n)
 		add(A_PAGE_REQUEST, (uint64_t)(n & 1) << 8 | 1ull << 32, 0x1000);
 	} else {
 		add(A_GUEST, 4, 0);
-		add(A_MEMORY, P_CONTEXT * 512 << 8, P_SECOND * 4096 | (n & 1 ? 9 : 1));
+		add(A_MEMORY, P_CONTEXT * 512 << 8, P_SECOND * 4096 | 9);
 		add(A_MEMORY, (P_CONTEXT * 512 + 1) << 8, (pass & 0xff00) | 2);
 		add(A_WRITE, 8 << 8, 0xfffff00000000000ull);
 		add(A_WRITE, 9 << 8, 0);
