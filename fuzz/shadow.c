@@ -19,18 +19,22 @@
 #include <errno.h>
 #include <snest/table.h>
 #include <snest/track.h>
+#include <sys/mman.h>
 #include "actions.h"
 #include "ref/ref_walk.h"
 #include "shadow_count.h"
 
-#define TABLES_BYTES (256u << 10) /* guest memory for tables, at GPA 0 */
+/*
+ * Guest memory is one mapping, of which little is ever touched. Its first pages
+ * change; what the guest maps lies behind them; its tables are at the end.
+ */
+#define LOOSE 64u
+#define TABLES 0x100000000ull /* GPA */
+#define TABLES_BYTES (256u << 10)
 #define TABLES_PAGES (TABLES_BYTES / 4096)
-#define TABLES_HOST 0x600000000000ull
-#define DATA 0x40000000ull /* guest memory that is mapped */
-#define DATA_BYTES 0x100000000ull
-#define DATA_HOST 0x500000000000ull
+#define MEMORY_BYTES (TABLES + TABLES_BYTES)
+#define MEMORY_HOST 0x500000000000ull
 #define MOVED_HOST 0x580000000000ull /* where pages of it may move */
-#define LOOSE 64u                    /* pages of it that change */
 #define LOGGED_PAGES 1536u
 #define PINS 3
 #define DRAINS 4
@@ -57,6 +61,8 @@ enum action {
 	A_BEND,
 	A_SHAPE,
 	A_COPY,
+	A_BIND,
+	A_WRONG,
 	A_COUNT
 };
 
@@ -93,8 +99,8 @@ static struct segment segments[SEGMENTS];
 
 static struct {
 	struct fuzz_vm fuzz;
-	struct snest_device *device;
 	/* One input. */
+	struct snest_device *device;
 	struct snest_space *space;
 	struct snest_table *table;
 	uint64_t cut; /* of the table memory */
@@ -122,7 +128,8 @@ static struct {
 	bool deny;                /* protect fails */
 } f;
 
-static _Alignas(4096) char tables[TABLES_BYTES], seen[TABLES_BYTES], data_memory[LOOSE * 4096];
+static char *memory, *tables;
+static _Alignas(4096) char seen[TABLES_BYTES];
 
 static unsigned long long ull(uint64_t value)
 {
@@ -147,19 +154,20 @@ static void make_segments(void)
 static bool ref_read(void *opaque, uint64_t addr, unsigned bytes, uint64_t *value)
 {
 	(void)opaque;
-	if (addr >= TABLES_BYTES)
+	if (addr >= MEMORY_BYTES ||
+	    (addr < LOOSE * 4096 && (f.loose[addr / 4096].moved || f.loose[addr / 4096].gone)))
 		return false;
 	*value = 0;
-	memcpy(value, tables + addr, bytes);
+	memcpy(value, memory + addr, bytes);
 	return true;
 }
 
 static struct answer ask(uint64_t iova)
 {
-	static const struct ref_memory memory = {.read = ref_read};
+	static const struct ref_memory read = {.read = ref_read};
 	struct ref_result r;
 
-	ref_walk(snest_table_stage(f.table), &memory, iova, 0, false, &r);
+	ref_walk(snest_table_stage(f.table), &read, iova, 0, false, &r);
 	if (!r.ok)
 		return (struct answer){.ok = false};
 	return (struct answer){r.out, r.rights, true};
@@ -201,18 +209,12 @@ static void settled(unsigned i, unsigned n)
 /* Where a guest address leads now. False: no memory. */
 static bool host_of(uint64_t gpa, uint64_t *host, bool *readonly)
 {
-	uint64_t page = (gpa - DATA) / 4096;
+	uint64_t page = gpa / 4096;
 
 	*readonly = false;
-	*host = DATA_HOST + (gpa - DATA);
-	if (gpa < TABLES_BYTES) {
-		*host = TABLES_HOST + gpa;
-		return true;
-	}
-	if (gpa < DATA || gpa - DATA >= DATA_BYTES)
-		return false;
+	*host = MEMORY_HOST + gpa;
 	if (page >= LOOSE)
-		return true;
+		return gpa < MEMORY_BYTES;
 	if (f.loose[page].moved)
 		*host = f.loose[page].host + (gpa & 4095);
 	*readonly = f.loose[page].readonly;
@@ -267,7 +269,9 @@ static void check_piece(const struct segment *s, const struct leaf *l, uint64_t 
 
 	if (l->entry & SN_SH_LOGGED)
 		rights |= SNEST_WRITE;
-	/* A mirror's leaf has no right to execute, another may leave rights out. */
+	/* A mirror's leaf has no right to execute, another may leave rights out, even all. */
+	if (!rights)
+		return;
 	fuzz_check(is_legal(s, iova, host, rights, f.mirrored),
 	           "0x%llx: the shadow says 0x%llx rights %u; the tables 0x%llx rights %u",
 	           ull(iova), ull(host), rights, ull(s->now[0].gpa + (iova - s->first)),
@@ -297,7 +301,7 @@ static void check_leaf(const struct leaf *l, unsigned *at)
 		if (to - from < 4096)
 			continue;
 		check_piece(s, l, to & ~4095ull);
-		loose = DATA - s->now[0].gpa + s->first;
+		loose = 0 - s->now[0].gpa + s->first;
 		for (unsigned p = 0; p < LOOSE && f.loosened; p++) {
 			uint64_t page = loose + p * 4096ull;
 
@@ -353,14 +357,41 @@ static void check(void)
 	f.failed |= f.fuzz.failed;
 }
 
+static int see_run(void *opaque, const struct snest_run *run)
+{
+	uint64_t *bytes = opaque;
+	const struct leaf *l = count_find(run->first);
+
+	fuzz_check(l && run->last >= run->first && run->outcome == SNEST_WALK_HOST &&
+	                   run->addr == (l->entry & SN_SH_ADDR) + (run->first - l->first),
+	           "a run that the shadow does not hold: 0x%llx", ull(run->first));
+	*bytes += run->last - run->first + 1;
+	return 0;
+}
+
+/* The enumeration shows what the recount found, but for what a sink keeps. */
+static void check_enumeration(void)
+{
+	uint64_t seen_bytes = 0, bytes = 0;
+	int ret = snest_space_enumerate(f.space, 0, UINT64_MAX, see_run, &seen_bytes);
+
+	for (unsigned i = 0; i < count.leaves; i++) {
+		if (!(count.leaf[i].entry & SN_SH_HELD))
+			bytes += count.leaf[i].last - count.leaf[i].first + 1;
+	}
+	fuzz_check(!ret && (seen_bytes == bytes || count.leaves == LEAVES_MAX),
+	           "enumerated 0x%llx bytes of 0x%llx: %d", ull(seen_bytes), ull(bytes), ret);
+}
+
 /* ---- Write tracking -------------------------------------------------------------------------------- */
 
 static int hook_protect(void *opaque, uint64_t gpa, uint64_t length)
 {
 	(void)opaque;
 	fuzz_check(length == 4096 && !(gpa & 4095), "protect 0x%llx", ull(gpa));
-	if (f.deny || gpa >= TABLES_BYTES)
+	if (f.deny || gpa < TABLES)
 		return -EFAULT;
+	gpa -= TABLES;
 	fuzz_check(!(f.protected >> gpa / 4096 & 1), "protected twice");
 	f.protected |= 1ull << gpa / 4096;
 	memcpy(seen + gpa, tables + gpa, 4096);
@@ -371,6 +402,7 @@ static void hook_unprotect(void *opaque, uint64_t gpa, uint64_t length)
 {
 	(void)opaque;
 	(void)length;
+	gpa -= TABLES;
 	fuzz_check(gpa < TABLES_BYTES && (f.protected >> gpa / 4096 & 1), "was not protected");
 	f.protected &= ~(1ull << gpa / 4096);
 }
@@ -407,7 +439,7 @@ static void notice(unsigned i, unsigned n)
 		for (unsigned page = 0; page < TABLES_PAGES; page++) {
 			if (!(f.protected >> page & 1) || !find_change(page, &first, &last))
 				continue;
-			snest_table_written(f.fuzz.vm, first, last - first + 1);
+			snest_table_written(f.fuzz.vm, TABLES + first, last - first + 1);
 			again = true;
 		}
 	}
@@ -549,6 +581,11 @@ static void copy(unsigned i, unsigned offset, unsigned length, bool write)
 	           ret);
 	for (uint64_t at = iova & ~4095ull; done && at < iova + done; at += 4096)
 		mark_written(at);
+	if (f.bent) {
+		/* That may have been a table. */
+		refresh(0, SEGMENTS);
+		notice(0, SEGMENTS);
+	}
 	if (ret || f.bent || segments[i].count || segments[i].wild)
 		return;
 	if (!snest_dma_read(f.device, SNEST_NO_PASID, iova, in, length, NULL, NULL))
@@ -623,7 +660,7 @@ static void fetch_dirty(unsigned kind)
 		return;
 	}
 	if (kind % 4 == 1) {
-		ret = snest_vm_dirty(f.fuzz.vm, DATA, DATA + LOOSE * 4096 - 1,
+		ret = snest_vm_dirty(f.fuzz.vm, 0, LOOSE * 4096 - 1,
 		                     kind & 16 ? SNEST_DIRTY_PEEK : 0, bitmap, NULL);
 		fuzz_check(ret == (f.dirty ? 0 : -ENOENT), "snest_vm_dirty: %d", ret);
 		return;
@@ -722,7 +759,7 @@ static void unmirror(void)
 
 static void change_memory(unsigned kind, unsigned page, unsigned n, unsigned host)
 {
-	struct snest_memory_op op = {.first = DATA + page % LOOSE * 4096ull};
+	struct snest_memory_op op = {.first = page % LOOSE * 4096ull};
 	size_t bad;
 	int ret;
 
@@ -792,20 +829,95 @@ static void invalidate_all(unsigned kind)
 static void map(unsigned i, unsigned n, const uint8_t *a)
 {
 	uint64_t first = segments[i].first, last = segments[i + n - 1].last, bytes = last - first + 1;
-	uint64_t gpa = DATA + (a[4] & 0x80 ? (a[4] & 0x3f) * 4096ull
-	                                   : (a[4] & 7) * 0x200000ull + (first & 0x3fffffff));
+	uint64_t gpa = a[4] & 0x80 ? (a[4] & 0x3f) * 4096ull
+	                           : (a[4] & 7) * 0x200000ull + (first & 0x3fffffff);
 	uint32_t access = a[6] & (SNEST_READ | SNEST_WRITE);
 	uint32_t attr = SNEST_ATTR_USER | SNEST_ATTR_ACCESSED | (a[7] & 2 ? 0 : SNEST_ATTR_DIRTY);
 
 	/* Wide and unaligned would be a million entries. */
 	if (bytes > 4 << 20 && (a[4] & 0x80))
-		gpa = DATA + (first & 0x3fffffff);
+		gpa = first & 0x3fffffff;
 	/* Some lead to where there is no memory. */
 	if (a[5] & 0x80)
-		gpa += DATA_BYTES - 0x400000;
+		gpa += MEMORY_BYTES - 0x100000;
 	snest_table_map(f.table, first, last, gpa, access ? access : SNEST_READ, attr,
 	                (a[7] & 1 ? SNEST_TABLE_REPLACE : 0) |
 	                        (a[7] & 4 && bytes <= 4 << 20 ? SNEST_TABLE_PAGE(12) : 0));
+}
+
+/* Requests with a PASID, and without a binding at times. */
+static void bind(unsigned pasid, unsigned kind, struct segment *s, uint32_t access)
+{
+	struct snest_device_stats stats = {.size = sizeof(stats)};
+	struct snest_translation t;
+	struct snest_fault fault;
+	int ret = 0;
+
+	pasid *= 700;
+	if (kind % 4 == 0)
+		ret = snest_device_bind(f.device, pasid, f.space);
+	else if (kind % 4 == 1)
+		ret = snest_device_bind(f.device, pasid, NULL);
+	else if (kind % 4 == 2)
+		snest_device_unbind_all(f.device, false);
+	fuzz_check(!ret || ret == -ENOMEM, "bind: %d", ret);
+	snest_read_begin();
+	ret = snest_translate_pasid(f.device, pasid, s->first, access, &t, &fault);
+	snest_read_end();
+	if (!ret || fault.reason != SNEST_FAULT_BLOCKED)
+		judge(s, s->first, access, ret, &t);
+	if (!ret && (access & SNEST_WRITE) && t.outcome == SNEST_WALK_HOST)
+		mark_written(s->first);
+	fuzz_check(!snest_device_stats(f.device, &stats) && stats.bound <= 5, "%llu are bound",
+	           ull(stats.bound));
+}
+
+/* What an embedder must not do is refused, and changes nothing. */
+static void wrong(struct segment *s)
+{
+	struct snest_space_config config = {.size = sizeof(config), .flags = 0x80};
+	struct snest_sink sink = {.size = sizeof(sink)};
+	struct snest_tracker half = {.size = sizeof(half), .protect = hook_protect};
+	struct snest_shadow_stats stats = {.size = sizeof(stats)};
+	struct snest_device *device;
+	struct snest_space *space;
+	bool held = false;
+	uint64_t bitmap[1];
+	struct snest_pin none;
+
+	fuzz_check(snest_device_bind(f.device, 1u << 20, f.space) == -EINVAL, "bind");
+	fuzz_check(snest_device_create(f.fuzz.vm, RID, NULL, NULL, &device) != 0, "create");
+	fuzz_check(snest_space_get(f.fuzz.vm, &config, &space) != 0, "get");
+	config.flags = 0;
+	config.count = SNEST_MAX_STAGES + 1;
+	fuzz_check(snest_space_get(f.fuzz.vm, &config, &space) == -EINVAL, "get");
+	fuzz_check(snest_space_mirror(f.space, &sink) == -EINVAL, "mirror");
+	fuzz_check(snest_vm_track(f.fuzz.vm, &half) == -EINVAL, "track");
+	fuzz_check(!(f.mirrored && f.tracking && !f.announced) ||
+	                   snest_vm_track(f.fuzz.vm, NULL) == -EBUSY,
+	           "tracking can be taken away");
+	fuzz_check(snest_table_written(f.fuzz.vm, 0, 0) == -EINVAL, "written");
+	/* More pages than are looked up one by one. */
+	snest_table_written(f.fuzz.vm, 0, MEMORY_BYTES);
+	if (f.mirrored && f.tracking && !f.announced)
+		settled(0, SEGMENTS);
+	for (unsigned i = 0; i < PINS; i++)
+		held |= f.pinned[i];
+	fuzz_check(snest_drain(f.fuzz.vm, 1) == (held ? -ETIME : 0), "a drain with a timeout");
+	fuzz_check(!snest_shadow_stats(f.fuzz.vm, &stats) && stats.spaces == 1 &&
+	                   stats.mirrors == (f.mirrored || f.observed) && !stats.pins_held == !held,
+	           "statistics of the shadow");
+	fuzz_check(snest_space_dirty(f.space, 1, 4095, 0, bitmap, NULL) == -EINVAL, "dirty");
+	fuzz_check(snest_pin(f.device, SNEST_NO_PASID, s->first, 0, 0, &none, NULL) == -EINVAL,
+	           "pin");
+	fuzz_check(snest_space_enumerate(f.space, 1, 0, NULL, NULL) == -EINVAL, "enumerate");
+	snest_read_begin();
+	fuzz_check(snest_drain(f.fuzz.vm, 0) == -EDEADLK, "drain");
+	fuzz_check(snest_dirty_start(f.fuzz.vm) != 0, "dirty");
+	snest_read_end();
+	fuzz_check(f.dirty ? snest_dirty_start(f.fuzz.vm) != 0
+	                   : snest_dirty_stop(f.fuzz.vm) == -ENOENT,
+	           "dirty");
 }
 
 static void act(const uint8_t *a)
@@ -859,6 +971,12 @@ static void act(const uint8_t *a)
 		break;
 	case A_COPY:
 		copy(i, a[4] * 16u, a[5] * 2u, a[7] & 1);
+		break;
+	case A_BIND:
+		bind(a[4] & 3, a[7], s, access);
+		break;
+	case A_WRONG:
+		wrong(s);
 		break;
 	case A_MEMORY:
 		change_memory(a[7], a[1], a[2], a[6]);
@@ -940,27 +1058,21 @@ static void page_free(void *opaque, void *page, unsigned lg2)
 static void reset_memory(void)
 {
 	struct snest_memory_op op[2] = {
-		{
-			.kind = SNEST_MEMORY_REPLACE,
-			.region = {
-				.size = sizeof(struct snest_region),
-				.first = DATA,
-				.last = DATA + LOOSE * 4096 - 1,
-				.host = DATA_HOST,
-				.mapping = data_memory,
-			},
-		},
-		{
-			.kind = SNEST_MEMORY_REPLACE,
-			.region = {
-				.size = sizeof(struct snest_region),
-				.first = DATA + LOOSE * 4096,
-				.last = DATA + DATA_BYTES - 1,
-				.host = DATA_HOST + LOOSE * 4096,
-			},
-		},
-	};
+		{.kind = SNEST_MEMORY_REPLACE}, {.kind = SNEST_MEMORY_REPLACE}};
 
+	op[0].region = (struct snest_region){
+		.size = sizeof(struct snest_region),
+		.last = LOOSE * 4096 - 1,
+		.host = MEMORY_HOST,
+		.mapping = memory,
+	};
+	op[1].region = (struct snest_region){
+		.size = sizeof(struct snest_region),
+		.first = LOOSE * 4096,
+		.last = MEMORY_BYTES - 1,
+		.host = MEMORY_HOST + LOOSE * 4096,
+		.mapping = memory + LOOSE * 4096,
+	};
 	/* Twice: a map's size follows that of the one before. */
 	for (unsigned i = 0; i < 2; i++) {
 		if (snest_memory_update(f.fuzz.vm, op, 2, NULL, NULL, NULL))
@@ -976,18 +1088,15 @@ static const struct snest_tracker tracker = {
 
 static void create(void)
 {
-	struct snest_region region = {
-		.size = sizeof(region),
-		.last = TABLES_BYTES - 1,
-		.host = TABLES_HOST,
-		.mapping = tables,
-	};
-
 	make_segments();
+	memory = mmap(NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE,
+	              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (memory == MAP_FAILED)
+		fuzz_check(0, "no memory");
+	tables = memory + TABLES;
 	fuzz_vm_create(&f.fuzz);
-	if (snest_memory_add(f.fuzz.vm, &region) || snest_vm_track(f.fuzz.vm, &tracker) ||
-	    snest_vm_track(f.fuzz.vm, NULL) ||
-	    snest_device_create(f.fuzz.vm, RID, NULL, NULL, &f.device))
+	if (snest_vm_track(f.fuzz.vm, &tracker) ||
+	    snest_vm_track(f.fuzz.vm, NULL))
 		fuzz_check(0, "no VM");
 	reset_memory();
 	fuzz_vm_mark(&f.fuzz);
@@ -1005,32 +1114,34 @@ static const struct snest_stage shapes[] = {
 
 static void begin(unsigned kind, unsigned more)
 {
-	struct snest_table_memory memory = {
-		.size = sizeof(memory),
+	struct snest_table_memory memory_of_tables = {
+		.size = sizeof(memory_of_tables),
 		.alloc = page_alloc,
 		.free = page_free,
-		.delta = 0 - (uint64_t)(uintptr_t)tables,
+		.delta = 0,
 	};
 	struct snest_space_config config = {
 		.size = sizeof(config),
 		.count = 1,
 		.flags = kind & 4 ? SNEST_SPACE_ANNOUNCED : 0,
 		.tag = {7, 3},
-		.table_bytes_max = kind & 8 ? 32768 : 128 * 4096,
+		.table_bytes_max = kind & 8 ? 5 * 4096 : 128 * 4096,
 		.sync_entries_max = kind & 0x40 ? 1200 : 6000,
 	};
 
 	if (!f.fuzz.vm)
 		create();
+	memory_of_tables.delta = 0 - (uint64_t)(uintptr_t)memory;
 	f.announced = kind & 4;
 	f.split = kind & 0x10;
 	f.tracking = kind & 0x20;
 	if (f.tracking && snest_vm_track(f.fuzz.vm, &tracker))
 		fuzz_check(0, "no tracking");
-	if (snest_table_create(f.fuzz.vm, &shapes[kind % 4], &memory, &f.table))
+	if (snest_table_create(f.fuzz.vm, &shapes[kind % 4], &memory_of_tables, &f.table))
 		fuzz_check(0, "no table");
 	config.stages = snest_table_stage(f.table);
 	if (snest_space_get(f.fuzz.vm, &config, &f.space) ||
+	    snest_device_create(f.fuzz.vm, RID, NULL, NULL, &f.device) ||
 	    snest_device_bind(f.device, SNEST_NO_PASID, f.space))
 		fuzz_check(0, "no space");
 	(void)more;
@@ -1046,7 +1157,8 @@ static void finish(void)
 		unpin(i);
 	if (f.dirty)
 		snest_dirty_stop(f.fuzz.vm);
-	snest_device_bind(f.device, SNEST_NO_PASID, NULL);
+	snest_device_unbind_all(f.device, true);
+	snest_device_destroy(f.device);
 	snest_space_put(f.space);
 	sn_reclaim_help(&f.fuzz.vm->reclaim);
 	for (unsigned i = 0; i < DRAINS; i++)
@@ -1065,7 +1177,7 @@ static void finish(void)
 	sn_reclaim_help(&f.fuzz.vm->reclaim);
 	fuzz_vm_check_clean(&f.fuzz);
 	f.fuzz.failed = false;
-	memset(&f.space, 0, sizeof(f) - offsetof(__typeof__(f), space));
+	memset(&f.device, 0, sizeof(f) - offsetof(__typeof__(f), device));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -1078,6 +1190,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	f.fuzz.fail = 0;
 	f.sink.fail_map = f.sink.fail_unmap = 0;
 	f.deny = false;
+	check();
+	check_enumeration();
 	invalidate_all(0);
 	check();
 	for (unsigned i = size % 8; i < SEGMENTS; i += 9)
@@ -1110,7 +1224,7 @@ size_t fuzz_seed(unsigned n, uint8_t *data, size_t max_size)
 	struct fuzz_random r = {n};
 	size_t actions = 6 + n % 18;
 
-	if (n >= 128 || max_size < HEADER + actions * 8)
+	if (n >= 192 || max_size < HEADER + actions * 8)
 		return 0;
 	data[0] = (uint8_t)n;
 	data[1] = 0;
@@ -1121,7 +1235,7 @@ size_t fuzz_seed(unsigned n, uint8_t *data, size_t max_size)
 		/* Every other one is of the usual life; a mirror comes early. */
 		if (i == 1)
 			at[0] = A_MIRROR;
-		else if (i % 2 == 0)
+		else if (i % 2 == 0 && n < 128)
 			at[0] = usual[(i / 2 + n) % sizeof(usual)];
 	}
 	return HEADER + actions * 8;

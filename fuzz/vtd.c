@@ -60,6 +60,8 @@ enum action {
 	A_PAGE_REQUEST,
 	A_PIN,
 	A_FAIL,
+	A_UNIT,
+	A_WRONG,
 	A_COUNT
 };
 
@@ -423,8 +425,8 @@ static void request(unsigned pair, unsigned iova, unsigned offset, uint32_t acce
 	model_judge(pair, iova, ret, &r);
 }
 
-/* Everything is invalidated and asked for. */
-static void flush(void)
+/* Everything is invalidated, and some asked for. */
+static void flush(unsigned from)
 {
 	static const uint64_t all[][4] = {{0x11}, {0x37}, {0x12}};
 	enum snest_vtd_queue_error error;
@@ -437,10 +439,8 @@ static void flush(void)
 		if (count)
 			executed(all[i], true);
 	}
-	for (unsigned n = 0; n < MODEL_PAIRS; n += 2) {
-		for (unsigned i = 0; i < MODEL_IOVAS; i += 1 + n % 2)
-			request(n, i, 0x123, SNEST_READ);
-	}
+	for (unsigned i = from % 5; i < MODEL_PAIRS * MODEL_IOVAS; i += 5)
+		request(i / MODEL_IOVAS, i % MODEL_IOVAS, 0x123, SNEST_READ);
 }
 
 static void page_request(const uint8_t *a)
@@ -593,7 +593,8 @@ static void guest(unsigned kind, uint32_t did, unsigned pgtt)
 	write_word(P_ROOT * 512 + 1, P_CONTEXT * page | 1);
 	if (scalable) {
 		for (unsigned i = 0; i < 2; i++)
-			write_word(P_CONTEXT * 512 + i * 4, P_DIRECTORY * page | 1);
+			write_word(P_CONTEXT * 512 + i * 4,
+			           P_DIRECTORY * page | (kind & 0x10 ? 0x1d : 1));
 		write_word(P_DIRECTORY * 512, P_PASIDS * page | 1);
 		for (unsigned i = 0; i < 2; i++) {
 			uint64_t at = P_PASIDS * 512 + i * 8;
@@ -748,6 +749,100 @@ static void by_register(const uint8_t *a)
 		executed(q, true);
 }
 
+/* ---- What an embedder may do ---------------------------------------------------------------------- */
+
+/* Another unit, of capabilities that may contradict each other. */
+static void another_unit(const uint8_t *a)
+{
+	struct snest_vtd_config config = {.size = sizeof(config), .flags = a[1] & 3};
+	struct snest_vtd *vtd = NULL;
+	const char *why = NULL;
+	int ret;
+
+	if (config.flags & SNEST_VTD_RAW) {
+		config.cap = f.cap ^ (a[2] ? 1ull << a[3] % 64 : 0) ^ (uint64_t)a[8] << a[9] % 56;
+		config.ecap = f.ecap ^ (a[4] ? 1ull << a[5] % 64 : 0) ^ (uint64_t)a[10] << a[11] % 56;
+		config.features = a[6] == 0xff;
+	} else {
+		config.features = (uint32_t)fuzz_get(a + 8, 4) & 0x3fffff;
+		config.address_bits = a[2] & 1 ? 0 : 39 + a[2] % 19u;
+		config.domain_bits = a[3] % 20u;
+		config.pasid_bits = a[4] % 24u;
+		config.fault_records = a[5];
+		config.page_mask_bits = a[6] % 70u;
+		config.cap = a[7] == 1;
+		config.haw_bits = a[12];
+	}
+	if (a[13] & 1)
+		config.version = 0x100;
+	if (a[13] & 2)
+		config.flags |= 0x80;
+	if (a[13] & 4)
+		config.features |= 1u << 31;
+	ret = snest_vtd_create(f.fuzz.vm, a[14] == 0xff ? NULL : &config, &vtd, &why);
+	fuzz_check(!ret || ret == -EINVAL || ret == -EOPNOTSUPP || (ret == -ENOMEM && f.fuzz.failed),
+	           "create: %d", ret);
+	fuzz_check(why && (!*why == (ret != -EINVAL && ret != -EOPNOTSUPP)), "%d without a reason",
+	           ret);
+	if (!ret)
+		snest_vtd_destroy(vtd);
+}
+
+/* What an embedder must not do is refused. */
+static void wrong(void)
+{
+	struct snest_sink sink = {.size = sizeof(sink)};
+	struct snest_vtd_page_request request = {.rid = 0x10000};
+	uint8_t entry[40] = {0x12};
+	enum snest_vtd_queue_error error;
+	struct snest_translation t;
+	struct snest_device *device;
+	struct snest_fault fault;
+	size_t count = 0;
+	uint64_t value;
+
+	fuzz_check(snest_vtd_read(f.vtd, 0, 9, &value) == -EINVAL && !value, "read of 9 bytes");
+	fuzz_check(snest_vtd_write(f.vtd, 0, 0, 0) == -EINVAL, "write of nothing");
+	fuzz_check(snest_vtd_mirror(f.vtd, 0, SNEST_NO_PASID, &sink) == -EINVAL, "mirror");
+	fuzz_check(snest_vtd_device(f.vtd, 0x10000, &device) == -EINVAL, "device");
+	fuzz_check(snest_vtd_remove(f.vtd, 0x10000) == -ENOENT, "remove");
+	fuzz_check(snest_vtd_page_request(f.vtd, &request) < 0, "page request");
+	fuzz_check(!snest_vtd_invalidate(f.vtd, NULL, 16, &count, NULL), "a probe");
+	count = 1;
+	entry[36] = 1;
+	fuzz_check(snest_vtd_invalidate(f.vtd, entry, 40, &count, &error) == -E2BIG && !count,
+	           "what is beyond 32 bytes");
+	fuzz_check(snest_vtd_restore(f.vtd, NULL, 0) == -EINVAL, "restore");
+	snest_vtd_destroy(NULL);
+	if (snest_vtd_device(f.vtd, model_rids[0], &device))
+		return;
+	snest_read_begin();
+	fuzz_check(snest_translate_pasid(device, 1u << 20, 0, SNEST_READ, &t, &fault) == -EACCES,
+	           "a PASID of 21 bits");
+	snest_read_end();
+}
+
+/* Interrupts pass where they are written to, and are no memory. */
+static void interrupt(unsigned pair, uint32_t access, uint32_t low)
+{
+	uint64_t iova = 0xfee00000 | (low & 0xfffff);
+	struct snest_translation t;
+	struct snest_fault fault;
+	int ret;
+
+	snest_read_begin();
+	ret = snest_vtd_translate(f.vtd, model_rids[pair / MODEL_PASIDS],
+	                          model_pasids[pair % MODEL_PASIDS], iova, access, &t, &fault);
+	snest_read_end();
+	if (pair % MODEL_PASIDS)
+		return;
+	fuzz_check(f.broken || f.fuzz.failed ||
+	                   (access == SNEST_WRITE
+	                            ? !ret && t.outcome == SNEST_WALK_GPA && t.host == iova
+	                            : ret == -EACCES),
+	           "an interrupt: %d", ret);
+}
+
 /* ---- Actions ------------------------------------------------------------------------------------------- */
 
 static void act(const uint8_t *a)
@@ -792,6 +887,10 @@ static void act(const uint8_t *a)
 		by_register(a);
 		break;
 	case A_REQUEST:
+		if (a[7] & 0x20) {
+			interrupt(pair, access, a[8] * 16u);
+			break;
+		}
 		if (a[7] & 0x40)
 			access |= SNEST_EXEC;
 		if (a[7] & 0x80)
@@ -841,6 +940,12 @@ static void act(const uint8_t *a)
 	case A_PAGE_REQUEST:
 		page_request(a);
 		break;
+	case A_UNIT:
+		another_unit(a);
+		break;
+	case A_WRONG:
+		wrong();
+		break;
 	case A_PIN:
 		if (a[1] & 4)
 			unpin(a[2] % PINS);
@@ -855,17 +960,21 @@ static void act(const uint8_t *a)
 		else if (a[1] & 4)
 			f.device_tlb = a[2] & 1 ? -ETIMEDOUT : a[2] & 2 ? -EIO : 0;
 		else
-			flush();
+			flush(a[2]);
 	}
 }
 
 static void check(void)
 {
+	struct snest_vtd_stats stats = {.size = sizeof(stats)};
+
 	notice();
 	model_refresh();
 	follow_configuration();
 	check_sinks();
 	f.broken |= f.fuzz.failed;
+	fuzz_check(!snest_vtd_stats(f.vtd, &stats) && stats.descriptors == f.vtd->stats.descriptors,
+	           "no statistics");
 	fuzz_check(f.vtd->reg[REG_CAP] == f.cap && f.vtd->reg[REG_ECAP] == f.ecap,
 	           "a constant register has changed");
 }
@@ -1022,7 +1131,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	f.fuzz.fail = 0;
 	f.sink_fail = 0;
-	flush();
+	flush((unsigned)size / 16);
 	check();
 	finish();
 	return 0;
@@ -1055,6 +1164,63 @@ static void add(unsigned kind, uint64_t rest, uint64_t value)
 	seed_size += 16;
 }
 
+#define MORE_SEEDS 24u
+
+/* What random actions seldom meet. */
+static size_t more_seeds(unsigned n)
+{
+	static const uint8_t kinds[] = {1, 3, 4, 5, 6, 7};
+	uint64_t pass = 0xf03; /* legacy: pass-through */
+
+	memset(seed_data, 0, HEADER);
+	if (n < 8) {
+		/* Units: every bit of the capabilities bent, every field out of range. */
+		seed_data[0] = (uint8_t)(n * 3);
+		for (unsigned i = 0; i < 16; i++) {
+			uint64_t bit = n % 4 * 16 + i;
+
+			add(A_UNIT, 1 | (n < 4 ? 1 << 8 : 0) | bit << 16 |
+			                    (uint64_t)(n >= 4) << 24 | bit << 32, 0);
+		}
+		for (unsigned i = 0; i < 14; i++)
+			add(A_UNIT, i < 7 ? 0xffull << 8 * i : 0,
+			    i < 7 ? 2 : 1ull << (i * 4 + n % 4) | (uint64_t)(1 + n) << 40);
+		add(A_WRONG, 0, 0);
+		add(A_UNIT, 0, 0xffull << 48);
+		return seed_size;
+	}
+	seed_data[0] = kinds[n % 6];
+	if (features[kinds[n % 6]] & SNEST_VTD_SCALABLE) {
+		/* Page requests until the queue is full; kinds of access that are refused. */
+		add(A_GUEST, 3 | 4 | 0x10 | 1 << 8 | (uint64_t)(n / 6 % 4) << 16, 0);
+		for (unsigned i = 0; i < 6; i++)
+			add(A_PAGE_REQUEST, (uint64_t)(n & 1) << 8 | (uint64_t)(i & 7) << 16 |
+			                            (uint64_t)(i & 3) << 32, 0x1000 * i);
+		/* The head follows the tail: full. */
+		add(A_WRITE, 17 << 8, 0xe0);
+		add(A_WRITE, 18 << 8, 0xc0);
+		add(A_PAGE_REQUEST, (uint64_t)(n & 1) << 8 | 1ull << 32, 0x1000);
+		add(A_PAGE_REQUEST, (uint64_t)(n & 1) << 8 | 1ull << 32, 0x1000);
+		add(A_WRITE, 20 << 8, 3);
+		add(A_WRITE, 19 << 8, 0x7fff000);
+		add(A_PAGE_REQUEST, (uint64_t)(n & 1) << 8 | 1ull << 32, 0x1000);
+	} else {
+		add(A_GUEST, 4, 0);
+		add(A_MEMORY, P_CONTEXT * 512 << 8, P_SECOND * 4096 | 9);
+		add(A_MEMORY, (P_CONTEXT * 512 + 1) << 8, (pass & 0xff00) | 2);
+		add(A_WRITE, 8 << 8, 0xfffff00000000000ull);
+		add(A_WRITE, 9 << 8, 0);
+		add(A_WRITE, 7 << 8, 1ull << 31);
+	}
+	/* A leaf that leads to the interrupt range; requests of all kinds. */
+	add(A_MEMORY, ((P_SECOND + 3) * 512 + 1) << 8, 0xfee00003);
+	add(A_MEMORY, ((P_FIRST + 3) * 512 + 1) << 8, 0xfee00007);
+	for (unsigned i = 0; i < 8; i++)
+		add(A_REQUEST, (i & 2) | (uint64_t)(n & 1) << 32 | (uint64_t)(i & 1) << 40 |
+		                       (uint64_t)(i << 5 & 0xe0) << 48, 0x12);
+	return seed_size;
+}
+
 /* A guest of each kind that looks, changes, invalidates and looks again; then random actions. */
 size_t fuzz_seed(unsigned n, uint8_t *data, size_t max_size)
 {
@@ -1066,10 +1232,12 @@ size_t fuzz_seed(unsigned n, uint8_t *data, size_t max_size)
 	                : features[kind] & SNEST_VTD_FIRST_STAGE ? 1
 	                                                         : 2;
 
-	if (n >= 96 || max_size < HEADER + ACTIONS_MAX * 16)
+	if (n >= 96 + MORE_SEEDS || max_size < HEADER + ACTIONS_MAX * 16)
 		return 0;
 	seed_data = data;
 	seed_size = HEADER;
+	if (n >= 96)
+		return more_seeds(n - 96);
 	data[0] = (uint8_t)kind;
 	data[1] = (uint8_t)(n < 32 ? n / 8 : fuzz_random(&r));
 	data[2] = (uint8_t)(n / 3);
