@@ -101,13 +101,12 @@ class Report:
         lines = ["| goal | bound | measured | |", "| --- | ---: | ---: | --- |"]
         for goal in read_goals():
             goal.measure(self.results)
-            verdict = goal.verdict()
             if goal.measured is None:
                 if goal.bound is not None:
                     lines.append(f"| {goal.what} | {goal.bound_text} | | "
                                  f"{goal.why_not(self.results)} |")
                 continue
-            verdict = "**missed**" if verdict == "MISSED" else verdict
+            verdict = goal.verdict().replace("MISSED", "**missed**")
             what = f"*{goal.what}*" if goal.informs else goal.what
             bound = "" if goal.bound is None else goal.bound_text
             lines.append(f"| {what} | {bound} | {figure(float(f'{goal.measured:.3g}'))} "
@@ -264,9 +263,10 @@ class Report:
     def map(self):
         rows = []
         for name in FORMATS:
-            for shape in ("4K", "256x4K", "2M", "1G"):
+            for shape in ("4K", "256x4K", "2M", "256x2M", "1G", "256x1G", "far"):
                 group = f"map/{name}/{shape}"
-                rows.append([f"{name}, {shape.replace('x', ' × ')}"] + [
+                what = "4K, tables far apart" if shape == "far" else shape.replace("x", " × ")
+                rows.append([f"{name}, {what}"] + [
                     self.average_least(f"{group}/{member}")
                     for member in ("map", "unmap", "map and unmap", "stores")] +
                     [self.ratio(f"{group}/map and unmap", f"{group}/stores")])
@@ -274,9 +274,11 @@ class Report:
                       "both / stores"], rows)
 
     def cold(self):
-        rows = [[name, self.time(f"map/{name}/cold/pool"),
-                 self.time(f"map/{name}/cold/caller's memory")] for name in FORMATS]
-        return table(["one page, three new tables", "from the pool", "from the caller"], rows)
+        members = ("pool", "caller's memory", "pool, 256x4K", "pool, 2M")
+        rows = [[name] + [self.time(f"map/{name}/cold/{member}") for member in members]
+                for name in FORMATS]
+        return table(["with three new tables", "4K, from the pool", "from the caller",
+                      "256 × 4K, from the pool", "2M, from the pool"], rows)
 
     def walk(self):
         rows = []

@@ -4,76 +4,24 @@
  *
  * Mirrored spaces: the range is read again and compared; usually nothing has
  * changed. What changes, changes in the guest's own table, by a store that is
- * part of the time. The sink only counts. Unmirrored spaces: leaves go.
+ * part of the time. The sink only counts. Spaces without mirror: sync_drop.c.
  */
 #include <stdlib.h>
 #include <string.h>
-#include "bench/families.h"
 #include "bench/limits.h"
-#include "bench/peers.h"
+#include "bench/sync.h"
 #include "shadow/space.h"
-
-#define BLOCK 256u
-
-enum {
-	ARG_LEAVES,
-	ARG_SPAN,  /* leaves that one command names */
-	ARG_SHAPE, /* enum shape */
-	ARG_EXTRA,
-};
-
-enum shape {
-	SCATTERED,
-	SPARSE,
-	CONTIGUOUS
-};
-
-struct sync {
-	struct guest *guest;
-	uint64_t span;
-	uint64_t words;      /* entries in the lowest tables */
-	uint64_t *stream[2]; /* flat copies of the guest's and the shadow's entries */
-	struct pair {
-		const uint64_t *guest, *shadow;
-	} * pair; /* the lowest tables themselves */
-	uint64_t pairs;
-	struct peer *tree;
-	struct snest_device **devices;
-	uint64_t device_count;
-};
-
-/* The first leaf of a random command: aligned to its span, as commands are. */
-static inline uint64_t pick(const struct sync *s, uint64_t *seed)
-{
-	return random_below(seed, s->guest->shape.leaves / s->span) * s->span;
-}
-
-static inline uint64_t first_of(const struct sync *s, uint64_t leaf)
-{
-	return guest_iova(s->guest, leaf);
-}
-
-static inline uint64_t last_of(const struct sync *s, uint64_t leaf)
-{
-	return guest_iova(s->guest, leaf + s->span - 1) + PAGE - 1;
-}
-
-static inline void command(const struct sync *s, uint64_t leaf)
-{
-	snest_space_invalidate(s->guest->space, first_of(s, leaf), last_of(s, leaf), 0);
-}
 
 /* ---- Limits and peers ------------------------------------------------------------------ */
 
-/* The entries of the range in two flat tables, read and compared. */
-static void run_compare(struct gb_run *run, void *group, uint64_t arg)
+void sync_run_compare(struct gb_run *run, void *group, uint64_t arg)
 {
 	struct sync *s = group;
 	uint64_t seed = 1, sum = 0;
 
 	(void)arg;
-	while (gb_next(run, BLOCK)) {
-		for (unsigned i = 0; i < BLOCK; i++) {
+	while (gb_next(run, SYNC_BLOCK)) {
+		for (unsigned i = 0; i < SYNC_BLOCK; i++) {
 			uint64_t at = pick(s, &seed) * s->guest->shape.spread;
 
 			sum |= read_two(s->stream[0] + at, s->stream[1] + at, s->span);
@@ -146,8 +94,8 @@ static void run_tree(struct gb_run *run, void *group, uint64_t arg)
 		for (uint64_t i = 0; i < g->shape.leaves; i++)
 			peer_insert(s->tree, guest_iova(g, i), 12, guest_host(g, i), RW);
 	}
-	while (gb_next(run, BLOCK)) {
-		for (unsigned i = 0; i < BLOCK; i++) {
+	while (gb_next(run, SYNC_BLOCK)) {
+		for (unsigned i = 0; i < SYNC_BLOCK; i++) {
 			uint64_t leaf = pick(s, &seed);
 
 			for (uint64_t k = leaf; k < leaf + s->span; k++) {
@@ -167,14 +115,14 @@ static void run_tree(struct gb_run *run, void *group, uint64_t arg)
 
 /* ---- Mirrored ----------------------------------------------------------------------------- */
 
-static void run_unchanged(struct gb_run *run, void *group, uint64_t arg)
+void sync_run_unchanged(struct gb_run *run, void *group, uint64_t arg)
 {
 	struct sync *s = group;
 	uint64_t seed = 1, ops = s->guest->sink_ops;
 
 	(void)arg;
-	while (gb_next(run, BLOCK)) {
-		for (unsigned i = 0; i < BLOCK; i++)
+	while (gb_next(run, SYNC_BLOCK)) {
+		for (unsigned i = 0; i < SYNC_BLOCK; i++)
 			command(s, pick(s, &seed));
 	}
 	if (s->guest->sink_ops != ops)
@@ -188,8 +136,8 @@ static void run_ascending(struct gb_run *run, void *group, uint64_t arg)
 	uint64_t leaf = 0;
 
 	(void)arg;
-	while (gb_next(run, BLOCK)) {
-		for (unsigned i = 0; i < BLOCK; i++) {
+	while (gb_next(run, SYNC_BLOCK)) {
+		for (unsigned i = 0; i < SYNC_BLOCK; i++) {
 			command(s, leaf);
 			leaf = leaf + s->span == s->guest->shape.leaves ? 0 : leaf + s->span;
 		}
@@ -210,7 +158,7 @@ static void changes_create(struct changes *c, const struct sync *s)
 {
 	uint64_t slots = s->guest->shape.leaves / s->span;
 
-	c->count = slots < BLOCK ? slots : BLOCK;
+	c->count = slots < SYNC_BLOCK ? slots : SYNC_BLOCK;
 	c->per = (s->span + 511) / 512;
 	c->leaf = must_alloc(c->count * sizeof(*c->leaf), 64);
 	c->entry = must_alloc(c->count * c->per * sizeof(*c->entry), 64);
@@ -329,8 +277,8 @@ static void run_tag(struct gb_run *run, void *group, uint64_t arg)
 	uint64_t seed = 1;
 
 	(void)arg;
-	while (gb_next(run, BLOCK)) {
-		for (unsigned i = 0; i < BLOCK; i++) {
+	while (gb_next(run, SYNC_BLOCK)) {
+		for (unsigned i = 0; i < SYNC_BLOCK; i++) {
 			uint64_t leaf = pick(s, &seed);
 
 			snest_tag_invalidate(s->guest->vm, tag, first_of(s, leaf), last_of(s, leaf),
@@ -345,8 +293,8 @@ static void run_device(struct gb_run *run, void *group, uint64_t arg)
 	uint64_t seed = 1;
 
 	(void)arg;
-	while (gb_next(run, BLOCK)) {
-		for (unsigned i = 0; i < BLOCK; i++) {
+	while (gb_next(run, SYNC_BLOCK)) {
+		for (unsigned i = 0; i < SYNC_BLOCK; i++) {
 			uint64_t leaf = pick(s, &seed);
 
 			snest_device_invalidate(s->guest->device, SNEST_NO_PASID, first_of(s, leaf),
@@ -371,74 +319,9 @@ static void run_populate(struct gb_run *run, void *group, uint64_t arg)
 	}
 }
 
-/* ---- Not mirrored ---------------------------------------------------------------------------- */
-
-/*
- * What the shadow holds is dropped, command after command; filled again without
- * being timed.
- */
-static void run_drop(struct gb_run *run, void *group, uint64_t arg)
-{
-	struct sync *s = group;
-	uint64_t n = s->span == 1 ? BLOCK : 4, seed = 1, start;
-	uint64_t slots = s->guest->shape.leaves / s->span;
-
-	(void)arg;
-	while (gb_next(run, n)) {
-		uint64_t first = slots > n ? random_below(&seed, slots - n) * s->span : 0;
-
-		for (uint64_t i = first; i < first + n * s->span; i++) {
-			struct snest_translation t;
-
-			snest_read_begin();
-			snest_translate(s->guest->device, guest_iova(s->guest, i), RW, &t, NULL);
-			snest_read_end();
-		}
-		start = now_ns();
-		for (uint64_t i = 0; i < n; i++)
-			command(s, first + i * s->span);
-		gb_manual(run, now_ns() - start);
-	}
-}
-
-/* Pages that no device used since they were mapped: there is nothing to drop. */
-static void run_absent(struct gb_run *run, void *group, uint64_t arg)
-{
-	struct sync *s = group;
-
-	snest_space_invalidate(s->guest->space, 0, UINT64_MAX, 0);
-	run_unchanged(run, group, arg);
-}
-
-/*
- * The whole shadow goes. One page of each table is filled before: as many tables
- * as if all were. Nothing is being freed when it goes, which is the worst case:
- * the thread that frees sleeps.
- */
-static void run_drop_space(struct gb_run *run, void *group, uint64_t arg)
-{
-	struct sync *s = group;
-	uint64_t start;
-
-	(void)arg;
-	while (gb_next(run, 1)) {
-		for (uint64_t i = 0; i < s->guest->shape.leaves; i += 512) {
-			struct snest_translation t;
-
-			snest_read_begin();
-			snest_translate(s->guest->device, i * PAGE, RW, &t, NULL);
-			snest_read_end();
-		}
-		start = now_ns();
-		snest_space_invalidate(s->guest->space, 0, UINT64_MAX, 0);
-		gb_manual(run, now_ns() - start);
-		guest_settle(s->guest);
-	}
-}
-
 /* ---- Groups -------------------------------------------------------------------------------------- */
 
-static void *setup_unmirrored(const uint64_t *arg)
+void *sync_setup_unmirrored(const uint64_t *arg)
 {
 	struct guest_shape shape = {.leaves = arg[ARG_LEAVES], .lg2 = 12};
 	struct sync *s = must_alloc(sizeof(*s), 64);
@@ -478,7 +361,7 @@ static void find_pairs(struct sync *s)
 
 static void *setup(const uint64_t *arg)
 {
-	struct sync *s = setup_unmirrored(arg);
+	struct sync *s = sync_setup_unmirrored(arg);
 
 	guest_mirror(s->guest);
 	find_pairs(s);
@@ -499,7 +382,7 @@ static void *setup_devices(const uint64_t *arg)
 	return s;
 }
 
-static void teardown(void *group)
+void sync_teardown(void *group)
 {
 	struct sync *s = group;
 
@@ -516,8 +399,8 @@ static void teardown(void *group)
 }
 
 static const struct gb_member range_members[] = {
-	{"compare", GB_LIMIT, .run = run_compare},
-	{"unchanged", .run = run_unchanged},
+	{"compare", GB_LIMIT, .run = sync_run_compare},
+	{"unchanged", .run = sync_run_unchanged},
 	{"ascending", .run = run_ascending},
 	{"unmap", .flags = GB_MANUAL, .run = run_change, .arg = 0},
 	{"map", .flags = GB_MANUAL, .run = run_change, .arg = 1},
@@ -531,8 +414,8 @@ static const struct gb_member space_members[] = {
 };
 
 static const struct gb_member device_members[] = {
-	{"compare", GB_LIMIT, .run = run_compare},
-	{"space", .run = run_unchanged},
+	{"compare", GB_LIMIT, .run = sync_run_compare},
+	{"space", .run = sync_run_unchanged},
 	{"tag", .run = run_tag},
 	{"device", .run = run_device},
 };
@@ -542,40 +425,12 @@ static const struct gb_member populate_members[] = {
 	{"mirror", .flags = GB_MANUAL, .run = run_populate},
 };
 
-static const struct gb_member drop_members[] = {
-	{"compare", GB_LIMIT, .run = run_compare},
-	{"drop", .flags = GB_MANUAL, .run = run_drop},
-	{"nothing there", .run = run_absent},
-};
-
-/* Filling them again takes long. */
-static const struct gb_member drop_many_members[] = {
-	{"compare", GB_LIMIT, .run = run_compare},
-	{"drop", .flags = GB_MANUAL, .iterations = 64, .run = run_drop},
-	{"nothing there", .run = run_absent},
-};
-
-static const struct gb_member drop_most_members[] = {
-	{"compare", GB_LIMIT, .run = run_compare},
-	{"drop", .flags = GB_MANUAL, .iterations = 4, .run = run_drop},
-	{"nothing there", .run = run_absent},
-};
-
-static const struct gb_member drop_space_members[] = {
-	/* What is timed is a small part of it all. */
-	{"drop", .flags = GB_MANUAL, .iterations = 50, .run = run_drop_space},
-};
-
-static const struct gb_member drop_large_members[] = {
-	{"drop", .flags = GB_MANUAL, .iterations = 8, .run = run_drop_space},
-};
-
-static void add(struct gb_suite *suite, const char *name, const uint64_t arg[4],
-                void *(*own)(const uint64_t *), const struct gb_member *members, unsigned count)
+void sync_add_group(struct gb_suite *suite, const char *name, const uint64_t arg[4],
+                    void *(*own)(const uint64_t *), const struct gb_member *members, unsigned count)
 {
 	struct gb_group group = {
 		.setup = own,
-		.teardown = teardown,
+		.teardown = sync_teardown,
 		.members = members,
 		.count = count,
 	};
@@ -589,23 +444,15 @@ static void add(struct gb_suite *suite, const char *name, const uint64_t arg[4],
 static void add_ranges(struct gb_suite *suite, const char *name, uint64_t leaves, uint64_t span,
                        enum shape shape, unsigned count)
 {
-	add(suite, name, (uint64_t[4]){leaves, span, shape, 0}, setup, range_members, count);
+	sync_add_group(suite, name, (uint64_t[4]){leaves, span, shape, 0}, setup, range_members,
+	               count);
 }
 
 static void add_space(struct gb_suite *suite, const char *name, uint64_t leaves, enum shape shape,
                       void *(*own)(const uint64_t *), const struct gb_member *members,
                       unsigned count)
 {
-	add(suite, name, (uint64_t[4]){leaves, 1, shape, 0}, own, members, count);
-}
-
-static void add_drop(struct gb_suite *suite, const char *name, uint64_t span)
-{
-	add(suite, name, (uint64_t[4]){MIB, span, SCATTERED, 0}, setup_unmirrored,
-	    span > 512 ? drop_most_members
-	    : span > 1 ? drop_many_members
-	               : drop_members,
-	    3);
+	sync_add_group(suite, name, (uint64_t[4]){leaves, 1, shape, 0}, own, members, count);
 }
 
 void sync_add(struct gb_suite *suite)
@@ -622,18 +469,12 @@ void sync_add(struct gb_suite *suite)
 		if (!quick || n <= MIB)
 			add_space(suite, "space", n, SCATTERED, setup, space_members,
 			          n == MIB ? 6 : 4);
-		add_space(suite, "unmirrored space", n, SCATTERED, setup_unmirrored,
-		          n > MIB ? drop_large_members : drop_space_members, 1);
 	}
 	add_ranges(suite, "256 pages", MIB, 256, SCATTERED, quick ? 5 : 6);
 	add_ranges(suite, "2M", MIB, 512, SCATTERED, 5);
 	add_ranges(suite, "1G", MIB, 262144, SCATTERED, quick ? 3 : 5);
 	add_space(suite, "populate", MIB, SCATTERED, setup, populate_members, 2);
-	add_drop(suite, "drop 1 page", 1);
-	add_drop(suite, "drop 256 pages", 256);
-	add_drop(suite, "drop 2M", 512);
-	if (!quick)
-		add_drop(suite, "drop 1G", 262144);
+	sync_drop_add(suite);
 	add_ranges(suite, "1 page sparse", 2 * KIB, 1, SPARSE, 6);
 	add_space(suite, "space sparse", 2 * KIB, SPARSE, setup, space_members, 4);
 	add_space(suite, "populate sparse", 2 * KIB, SPARSE, setup, populate_members, 2);
@@ -642,7 +483,7 @@ void sync_add(struct gb_suite *suite)
 	for (uint64_t n = 1; n <= 1024; n *= quick ? 32 : 4) {
 		struct gb_group group = {
 			.setup = setup_devices,
-			.teardown = teardown,
+			.teardown = sync_teardown,
 			.arg = {64 * KIB, 1, SCATTERED, n},
 			.members = device_members,
 			.count = 4,
