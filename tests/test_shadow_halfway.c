@@ -95,11 +95,13 @@ static void expect_ok(int ret)
 /* ---- A sink that stops ------------------------------------------------------------------ */
 
 static int stops, stopped, go;
+static struct snest_sink_op stopped_at; /* the last operation that the sink was given then */
 
 static int stopping_apply(void *opaque, const struct snest_sink_op *ops, size_t count, size_t *done)
 {
 	if (get(&stops)) {
 		set(&stops, 0);
+		stopped_at = ops[count - 1];
 		set(&stopped, 1);
 		for (unsigned i = 0; i < 10000 && !get(&go); i++)
 			usleep(1000);
@@ -200,16 +202,16 @@ static void test_lookups_do_not_wait_for_a_sink(void **state)
 
 /* ---- Two commands ---------------------------------------------------------------------------- */
 
-#define LAST 128u /* its unmap fills the batch, see below */
+#define PAGES 200u
 
 static void invalidate_all(void)
 {
 	expect_ok(snest_space_invalidate(space, 0, ALL, 0));
 }
 
-static void invalidate_last(void)
+static void invalidate_stopped(void)
 {
-	expect_ok(snest_space_invalidate(space, IOVA + LAST * PAGE, IOVA + LAST * PAGE + 0xfff, 0));
+	expect_ok(snest_space_invalidate(space, stopped_at.last & ~0xfffull, stopped_at.last, 0));
 }
 
 /*
@@ -220,30 +222,33 @@ static void invalidate_last(void)
 static void test_hazard_1_a_command_that_is_half_way(void **state)
 {
 	struct thread one, other;
+	unsigned victim;
 
 	(void)state;
 	begin(0);
 	/* Backwards, so that each is a map of its own. */
-	for (unsigned p = 0; p <= LAST; p++)
+	for (unsigned p = 0; p < PAGES; p++)
 		map_page(p, 1000 - 2 * p);
 	assert_int_equal(snest_space_mirror(space, &sink->sink), 0);
-	/* One operation for the first page, and two for each other: the 256th unmaps the last. */
+	/* One operation for the first page, two for each other: a full batch ends with an unmap. */
 	unmap_page(0);
-	for (unsigned p = 1; p <= LAST; p++)
+	for (unsigned p = 1; p < PAGES; p++)
 		map_page(p, 2000 - 2 * p);
 	stop_next();
 	refused = 0;
 	thread_start(&one, invalidate_all);
 	assert_true(wait_for(&stopped));
-	unmap_page(LAST);
-	thread_start(&other, invalidate_last);
+	assert_int_equal(stopped_at.map, 0);
+	victim = (unsigned)((stopped_at.last - IOVA) / PAGE);
+	unmap_page(victim);
+	thread_start(&other, invalidate_stopped);
 	pause_ms(20);
 	set(&go, 1);
 	thread_join(&other);
 	thread_join(&one);
 	assert_int_equal(refused, 0);
-	assert_null(sink_find(sink, IOVA + LAST * PAGE));
-	assert_non_null(sink_find(sink, IOVA + (LAST - 1) * PAGE));
+	assert_null(sink_find(sink, IOVA + victim * PAGE));
+	assert_non_null(sink_find(sink, IOVA + (victim + 1) * PAGE));
 	end();
 }
 
