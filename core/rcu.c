@@ -9,6 +9,11 @@
 #include <snest/vm.h>
 #include <time.h>
 
+#ifdef SNEST_RCU_QSBR
+/* For a thread's `ctr`, also where core/rcu.h calls liburcu instead of inlining it. */
+#include <urcu/static/urcu-qsbr.h>
+#endif
+
 #ifdef SN_TSAN
 char sn_rcu_tsan_edge;
 #endif
