@@ -50,6 +50,7 @@ struct vtd {
 	sem_t complete;
 	uint64_t completed; /* when */
 	bool stop;          /* atomic */
+	unsigned reading;   /* readers that have begun; atomic */
 };
 
 static uint64_t gpa(const struct vtd *v, const void *ptr)
@@ -167,7 +168,7 @@ static void *reader(void *opaque)
 {
 	struct vtd *v = opaque;
 	struct snest_translation t;
-	uint64_t seed = 5;
+	uint64_t seed = 5, warm = 4 * v->guest->shape.leaves;
 
 	snest_thread_register();
 	while (!__atomic_load_n(&v->stop, __ATOMIC_RELAXED)) {
@@ -179,6 +180,12 @@ static void *reader(void *opaque)
 			snest_read_end();
 		}
 		snest_thread_quiescent();
+		/* Busy is a reader that has the shadow in its caches. */
+		if (warm) {
+			warm -= 64;
+			if (!warm)
+				__atomic_fetch_add(&v->reading, 1, __ATOMIC_RELAXED);
+		}
 	}
 	snest_thread_unregister();
 	return NULL;
@@ -234,8 +241,11 @@ static void run_wait(struct gb_run *run, void *group, uint64_t arg)
 	if (readers > READERS_MAX)
 		readers = READERS_MAX;
 	v->stop = false;
+	v->reading = 0;
 	for (unsigned i = 0; i < readers; i++)
 		must(-pthread_create(&thread[i], NULL, reader, v), "thread");
+	while (__atomic_load_n(&v->reading, __ATOMIC_RELAXED) < readers)
+		usleep(100);
 	/* A vCPU is no reader. */
 	snest_thread_offline();
 	while (gb_next(run, 1)) {

@@ -117,6 +117,61 @@ void snest_drain_async(struct snest_vm *vm, struct snest_drain *node, snest_done
 	sn_reclaim_defer(&vm->reclaim, &drain->node, drain_readers_gone);
 }
 
+/* At most so many attempts are left out after some that failed. */
+#define SKIP_MAX 15u
+
+/* As many as failed before, doubled: readers that are slow once are slow again. */
+static void leave_out(struct sn_pins *pins, unsigned failed)
+{
+	unsigned skip = failed < 4 ? (1u << failed) - 1 : SKIP_MAX;
+
+	__atomic_store_n(&pins->failed, failed + 1, __ATOMIC_RELAXED);
+	__atomic_store_n(&pins->skip, skip, __ATOMIC_RELAXED);
+}
+
+/* Is there anything but readers that a drain would wait for? */
+static bool is_held(struct sn_pins *pins)
+{
+	bool held;
+
+	pthread_mutex_lock(&pins->lock);
+	held = pins->oldest || pins->drains;
+	pthread_mutex_unlock(&pins->lock);
+	return held;
+}
+
+bool sn_drain_now(struct snest_vm *vm)
+{
+	struct sn_shadow *shadow = __atomic_load_n(&vm->shadow, __ATOMIC_ACQUIRE);
+	struct sn_pins *pins;
+	unsigned skip;
+
+	if (!shadow)
+		return false;
+	pins = &shadow->pins;
+	/* Callers of this do not exclude each other; it is no matter if a count is lost. */
+	skip = __atomic_load_n(&pins->skip, __ATOMIC_RELAXED);
+	if (skip) {
+		__atomic_store_n(&pins->skip, skip - 1, __ATOMIC_RELAXED);
+		return false;
+	}
+	if (is_held(pins))
+		return false;
+	if (!sn_rcu_poll()) {
+		leave_out(pins, __atomic_load_n(&pins->failed, __ATOMIC_RELAXED));
+		return false;
+	}
+	__atomic_store_n(&pins->failed, 0, __ATOMIC_RELAXED);
+	/* Behind the grace period: who wanted to hold on to something has listed it by now. */
+	if (is_held(pins))
+		return false;
+	__atomic_fetch_add(&shadow->drains, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&vm->reclaim.grace_periods, 1, __ATOMIC_RELAXED);
+	/* What waits for somebody to wait has its chance too. */
+	sn_reclaim_wake(&vm->reclaim);
+	return true;
+}
+
 /* ---- Blocking ----------------------------------------------------------------- */
 
 struct waiter {

@@ -46,12 +46,22 @@ struct sn_pins {
 	struct snest_vm *vm;
 	struct sn_reclaim_node node; /* brings drains that lost their last pin to the background */
 	bool queued;                 /* node is with the reclaim thread */
+	/* Attempts of sn_drain_now in a row that failed, and that are left out for it; atomic. */
+	unsigned failed, skip;
 };
 
 /* Calls mark for every pin held for writing. Takes the lock. */
 void sn_pins_mark_written(struct sn_pins *pins,
                           void (*mark)(struct snest_space *space, uint64_t iova, uint64_t gpa,
                                        uint64_t length));
+
+/*
+ * Is a drain that begins now complete already, or within a few microseconds?
+ * For callers that may do at once what they would do in its callback, and that
+ * have no earlier drain of their own under way. Not inside a read section. False:
+ * drain.
+ */
+bool sn_drain_now(struct snest_vm *vm);
 
 void sn_pins_init(struct sn_pins *pins, struct snest_vm *vm);
 void sn_pins_fini(struct sn_pins *pins);

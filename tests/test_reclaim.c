@@ -299,6 +299,143 @@ static void readers_keep_objects(void **state)
 	sn_reclaim_defer(*state, &victims.shared->node, destroy);
 }
 
+/* ---- Without blocking ---------------------------------------------------------- */
+
+#ifdef SNEST_RCU_QSBR
+static void poll_waits_for_readers(void **state)
+{
+	struct reader reader;
+
+	(void)state;
+	/* The thread of the tests is a reader itself. */
+	snest_thread_online();
+	assert_false(sn_rcu_poll());
+	snest_thread_offline();
+	assert_true(sn_rcu_poll());
+	start_reader(&reader);
+	assert_false(sn_rcu_poll());
+	assert_false(sn_rcu_poll());
+	__atomic_store_n(&reader.leave, 1, __ATOMIC_RELEASE);
+	pthread_join(reader.thread, NULL);
+	assert_true(sn_rcu_poll());
+	snest_thread_online();
+}
+
+#define CELLS 4
+
+struct cells {
+	uint64_t *current, cell[CELLS];
+	bool stop;
+	unsigned reading; /* threads that have begun; atomic */
+	uint64_t reads, wrong;
+};
+
+static void *read_cells(void *arg)
+{
+	struct cells *cells = arg;
+	uint64_t reads = 0, wrong = 0;
+
+	snest_thread_register();
+	__atomic_fetch_add(&cells->reading, 1, __ATOMIC_RELAXED);
+	while (!__atomic_load_n(&cells->stop, __ATOMIC_RELAXED)) {
+		for (unsigned i = 0; i < 16; i++) {
+			uint64_t *cell;
+
+			snest_read_begin();
+			cell = sn_deref(&cells->current);
+			for (unsigned k = 0; k < 4; k++)
+				wrong += !__atomic_load_n(cell, __ATOMIC_RELAXED);
+			snest_read_end();
+			reads++;
+		}
+		if (reads % 64) {
+			snest_thread_quiescent();
+		} else {
+			snest_thread_offline();
+			snest_thread_online();
+		}
+		if (reads % 4096 == 0) {
+			snest_thread_unregister();
+			snest_thread_register();
+		}
+	}
+	snest_thread_unregister();
+	__atomic_fetch_add(&cells->reads, reads, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&cells->wrong, wrong, __ATOMIC_RELAXED);
+	return NULL;
+}
+
+/* Nobody sees a cell that was taken away before a poll that said yes. */
+static void poll_ends_what_was_open(void **state)
+{
+	struct cells cells = {.cell = {1}};
+	unsigned polled = 0;
+	pthread_t thread[2];
+
+	(void)state;
+	cells.current = cells.cell;
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&thread[i], NULL, read_cells, &cells), 0);
+	snest_thread_offline();
+	while (__atomic_load_n(&cells.reading, __ATOMIC_RELAXED) < 2)
+		usleep(100);
+	for (unsigned i = 0; i < 20000; i++) {
+		uint64_t *old = cells.current, *next = &cells.cell[(i + 1) % CELLS];
+
+		__atomic_store_n(next, 1, __ATOMIC_RELAXED);
+		sn_publish(&cells.current, next);
+		if (sn_rcu_poll())
+			polled++;
+		else
+			sn_rcu_synchronize();
+		__atomic_store_n(old, 0, __ATOMIC_RELAXED);
+	}
+	__atomic_store_n(&cells.stop, true, __ATOMIC_RELAXED);
+	for (unsigned i = 0; i < 2; i++)
+		pthread_join(thread[i], NULL);
+	snest_thread_online();
+	assert_int_equal(cells.wrong, 0);
+	assert_true(cells.reads > 0);
+	assert_true(polled > 0);
+}
+
+static void *read_once(void *arg)
+{
+	(void)arg;
+	urcu_qsbr_register_thread();
+	snest_read_begin();
+	snest_read_end();
+	urcu_qsbr_unregister_thread();
+	return NULL;
+}
+
+/* The last test: a thread that is registered elsewhere ends all polling. */
+static void poll_gives_up_with_an_outsider(void **state)
+{
+	pthread_t thread;
+
+	(void)state;
+	snest_thread_offline();
+	/* A thread that is no reader at all is no outsider. */
+	snest_thread_unregister();
+	snest_read_begin();
+	snest_read_end();
+	assert_true(sn_rcu_poll());
+	snest_thread_register();
+	snest_thread_offline();
+	assert_int_equal(pthread_create(&thread, NULL, read_once, NULL), 0);
+	pthread_join(thread, NULL);
+	assert_false(sn_rcu_poll());
+	snest_thread_online();
+}
+#else
+static void poll_says_no(void **state)
+{
+	(void)state;
+	assert_false(sn_rcu_poll());
+}
+#endif
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -311,6 +448,13 @@ int main(void)
 		cmocka_unit_test_setup_teardown(knows_deadlock, setup, teardown),
 		cmocka_unit_test_setup_teardown(many_wait, setup, teardown),
 		cmocka_unit_test_setup_teardown(readers_keep_objects, setup, teardown),
+#ifdef SNEST_RCU_QSBR
+		cmocka_unit_test(poll_waits_for_readers),
+		cmocka_unit_test(poll_ends_what_was_open),
+		cmocka_unit_test(poll_gives_up_with_an_outsider),
+#else
+		cmocka_unit_test(poll_says_no),
+#endif
 	};
 	int ret;
 

@@ -9,13 +9,15 @@
  *
  * Waits complete in order. Each begins a drain; the one at the front of the
  * ring that has drained writes its status. A wait with nothing to wait for
- * (nothing invalidated since the last drain, none pending) completes at once.
+ * (nothing invalidated since the last drain, none pending) completes at once; so
+ * does one that only has to wait for readers which turn out to be gone.
  *
  * A descriptor costs one of the budget, and more if it had to look at many
  * bindings: a guest with 65536 of them cannot hold a vCPU up with commands that
  * search for one that is not there.
  */
 #include <errno.h>
+#include "shadow/pins.h"
 #include "viommu/vtd.h"
 
 #define BATCH 64u
@@ -183,6 +185,7 @@ struct batch {
 	enum snest_vtd_queue_error error;
 	uint32_t timed_out; /* RID, UINT32_MAX: none */
 	bool waits_pending; /* seen under the lock; only the owner adds any */
+	unsigned drains;    /* that took no time */
 };
 
 static void fetch(struct snest_vtd *vtd, struct batch *b, uint64_t address)
@@ -202,9 +205,14 @@ static bool take_wait(struct snest_vtd *vtd, struct batch *b, const struct sn_vt
 {
 	bool room;
 
-	if (vtd->sync && vtd->queue.unsettled) {
-		vtd->queue.unsettled = false;
-		snest_drain(vtd->vm, 0);
+	if (vtd->queue.unsettled && (vtd->sync || !b->waits_pending)) {
+		if (sn_drain_now(vtd->vm)) {
+			vtd->queue.unsettled = false;
+			b->drains++;
+		} else if (vtd->sync) {
+			vtd->queue.unsettled = false;
+			snest_drain(vtd->vm, 0);
+		}
 	}
 	if (!vtd->queue.unsettled && !b->waits_pending) {
 		wait_now(vtd, command);
@@ -273,6 +281,7 @@ static unsigned run_batch(struct snest_vtd *vtd, uint32_t budget)
 	b.work = 0;
 	b.timed_out = UINT32_MAX;
 	b.waits_pending = vtd->queue.waits;
+	b.drains = 0;
 	sn_vtd_unlock(vtd);
 
 	b.done = 0;
@@ -284,6 +293,7 @@ static unsigned run_batch(struct snest_vtd *vtd, uint32_t budget)
 	head += (uint64_t)b.done * entry;
 	vtd->reg[REG_IQH] = head == size ? 0 : head;
 	vtd->stats.descriptors += b.done;
+	vtd->stats.drains += b.drains;
 	if (b.error)
 		queue_error(vtd, b.error);
 	if (b.timed_out != UINT32_MAX)

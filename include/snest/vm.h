@@ -86,7 +86,9 @@ SNEST_API void snest_vm_destroy(struct snest_vm *vm);
  * thread, before its first read section, when snest is built with rcu=memb or
  * rcu=qsbr; a no-op with rcu=bp. Unregister before the thread ends. These are
  * liburcu's own threads: an embedder that uses the same flavour of liburcu
- * registers a thread once, either way.
+ * registers a thread once, either way, and unregisters it the same way. With
+ * rcu=qsbr a wait of the guest may complete without a change of threads as long
+ * as all that look up were registered here.
  */
 SNEST_API void snest_thread_register(void);
 SNEST_API void snest_thread_unregister(void);

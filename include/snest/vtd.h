@@ -16,7 +16,8 @@
  * Completion. A wait descriptor's status is written, and a handshake bit of a
  * register command changes, only after no lookup can use what was invalidated
  * before (a drain, snest/space.h). Nobody waits for that: it happens on snest's
- * background thread, in the order of the commands. IQH passes a wait when the
+ * background thread, in the order of the commands; or, where it can be seen at
+ * once that there is no such lookup, before the write to the queue returns. IQH passes a wait when the
  * wait is fetched; only a fence (FN) holds the queue until it completes.
  *
  * Threads. Any function may be called by any thread, not inside a read section
