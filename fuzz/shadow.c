@@ -429,7 +429,7 @@ FUZZ_FAST static bool find_change(unsigned page, uint64_t *first, uint64_t *last
 /* Tells of every write to a page that is protected: the mirror then follows. */
 static void notice(unsigned i, unsigned n)
 {
-	uint64_t first, last;
+	uint64_t first = 0, last = 0;
 	bool again = true;
 
 	if (!f.tracking || f.announced || !f.mirrored)
