@@ -72,9 +72,8 @@ static const struct {
 	uint64_t page, step;
 	unsigned count;
 } layout[] = {
-	{0, 1, 16},        {16, 480, 1},      {496, 1, 32},      {528, 496, 1},
-	{1024, 512, 1},    {261632, 496, 1},  {262128, 1, 32},   {262160, 496, 1},
-	{524288, 262144, 1}, {67108863, 1, 1},
+	{0, 1, 16},       {16, 480, 1},    {496, 1, 32},     {528, 496, 1},       {1024, 512, 1},
+	{261632, 496, 1}, {262128, 1, 32}, {262160, 496, 1}, {524288, 262144, 1}, {67108863, 1, 1},
 };
 #define SEGMENTS 87u
 
@@ -124,8 +123,8 @@ static struct {
 	uint64_t ops_before; /* of the space's own count */
 	bool dirty;
 	uint64_t written[LOGGED_PAGES / 64];
-	uint64_t protected;       /* table pages */
-	bool deny;                /* protect fails */
+	uint64_t protected; /* table pages */
+	bool deny;          /* protect fails */
 } f;
 
 static char *memory, *tables;
@@ -376,7 +375,9 @@ static void check_enumeration(void)
 	int ret = snest_space_enumerate(f.space, 0, UINT64_MAX, see_run, &seen_bytes);
 
 	for (unsigned i = 0; i < count.leaves; i++) {
-		if (!(count.leaf[i].entry & SN_SH_HELD))
+		uint64_t entry = count.leaf[i].entry;
+
+		if (!(entry & SN_SH_HELD) && (entry & (SN_SH_RIGHTS | SN_SH_LOGGED)))
 			bytes += count.leaf[i].last - count.leaf[i].first + 1;
 	}
 	fuzz_check(!ret && (seen_bytes == bytes || count.leaves == LEAVES_MAX),
@@ -463,8 +464,8 @@ static void judge(const struct segment *s, uint64_t iova, uint32_t access, int r
 		if (may && host_of(s->now[0].gpa + (page - s->first), &host, &readonly) && readonly)
 			may &= ~(uint32_t)SNEST_WRITE;
 		fuzz_check(ret == -EACCES && (!may || (access & ~may) || f.failed || f.fuzz.failed),
-		           "0x%llx access %u: %d; the tables give rights %u", ull(iova), access, ret,
-		           may);
+		           "0x%llx access %u: %d; the tables give rights %u", ull(iova), access,
+		           ret, may);
 		return;
 	}
 	fuzz_check(!(access & ~t->rights) && t->length, "rights %u for access %u", t->rights,
@@ -477,8 +478,8 @@ static void judge(const struct segment *s, uint64_t iova, uint32_t access, int r
 	}
 	if (!t->rights)
 		return;
-	fuzz_check(is_legal(s, page, t->host - (iova & 4095), t->rights & (SNEST_READ | SNEST_WRITE),
-	                    false),
+	fuzz_check(is_legal(s, page, t->host - (iova & 4095),
+	                    t->rights & (SNEST_READ | SNEST_WRITE), false),
 	           "0x%llx access %u: 0x%llx rights %u; the tables 0x%llx rights %u", ull(iova),
 	           access, ull(t->host), t->rights, ull(s->now[0].gpa + (page - s->first)),
 	           s->now[0].rights);
@@ -546,9 +547,8 @@ static void scatter(unsigned i, uint64_t length)
 	for (size_t j = 0; j < n; j++) {
 		for (uint64_t byte = 0; byte < range[j].length; byte += 4096) {
 			struct segment *s = segment_of(at + byte);
-			struct snest_translation t = {.host = range[j].host + byte,
-			                              .length = 1,
-			                              .rights = SNEST_READ};
+			struct snest_translation t = {
+				.host = range[j].host + byte, .length = 1, .rights = SNEST_READ};
 
 			if (byte > 65536 || !s)
 				break;
@@ -675,7 +675,8 @@ static void fetch_dirty(unsigned kind)
 			mark_written(f.pin_writes[i].page * 4096ull);
 	}
 	for (unsigned i = 0; i < LOGGED_PAGES / 64; i++)
-		fuzz_check(!(f.written[i] & ~bitmap[i]), "pages 0x%llx from page %u on are not dirty",
+		fuzz_check(!(f.written[i] & ~bitmap[i]),
+		           "pages 0x%llx from page %u on are not dirty",
 		           ull(f.written[i] & ~bitmap[i]), i * 64);
 	if (!(kind & 16))
 		memset(f.written, 0, sizeof(f.written));
@@ -703,8 +704,8 @@ static void mirror(bool observer)
 	struct snest_sink sink = {
 		.size = sizeof(sink),
 		.flags = observer  ? SNEST_SINK_UNMAP_ONLY
-		         : f.split ? SNEST_SINK_CAN_SPLIT
-		                   : 0,
+	                 : f.split ? SNEST_SINK_CAN_SPLIT
+	                           : 0,
 		.opaque = &f.sink,
 		.apply = observer ? observe : sink_apply,
 		.failed = sink_failed,
@@ -828,7 +829,8 @@ static void invalidate_all(unsigned kind)
 
 static void map(unsigned i, unsigned n, const uint8_t *a)
 {
-	uint64_t first = segments[i].first, last = segments[i + n - 1].last, bytes = last - first + 1;
+	uint64_t first = segments[i].first, last = segments[i + n - 1].last,
+		 bytes = last - first + 1;
 	uint64_t gpa = a[4] & 0x80 ? (a[4] & 0x3f) * 4096ull
 	                           : (a[4] & 7) * 0x200000ull + (first & 0x3fffffff);
 	uint32_t access = a[6] & (SNEST_READ | SNEST_WRITE);
@@ -1057,8 +1059,8 @@ static void page_free(void *opaque, void *page, unsigned lg2)
 
 static void reset_memory(void)
 {
-	struct snest_memory_op op[2] = {
-		{.kind = SNEST_MEMORY_REPLACE}, {.kind = SNEST_MEMORY_REPLACE}};
+	struct snest_memory_op op[2] = {{.kind = SNEST_MEMORY_REPLACE},
+	                                {.kind = SNEST_MEMORY_REPLACE}};
 
 	op[0].region = (struct snest_region){
 		.size = sizeof(struct snest_region),
@@ -1095,8 +1097,7 @@ static void create(void)
 		fuzz_check(0, "no memory");
 	tables = memory + TABLES;
 	fuzz_vm_create(&f.fuzz);
-	if (snest_vm_track(f.fuzz.vm, &tracker) ||
-	    snest_vm_track(f.fuzz.vm, NULL))
+	if (snest_vm_track(f.fuzz.vm, &tracker) || snest_vm_track(f.fuzz.vm, NULL))
 		fuzz_check(0, "no VM");
 	reset_memory();
 	fuzz_vm_mark(&f.fuzz);
@@ -1219,8 +1220,8 @@ size_t LLVMFuzzerCustomCrossOver(const uint8_t *data1, size_t size1, const uint8
 
 size_t fuzz_seed(unsigned n, uint8_t *data, size_t max_size)
 {
-	static const uint8_t usual[] = {A_MAP,    A_LOOKUP, A_UNMAP, A_INVALIDATE, A_MAP,
-	                                A_LOOKUP, A_COPY,   A_DIRTY, A_SHAPE,      A_INVALIDATE_ALL};
+	static const uint8_t usual[] = {A_MAP,  A_LOOKUP, A_UNMAP, A_INVALIDATE,    A_MAP, A_LOOKUP,
+	                                A_COPY, A_DIRTY,  A_SHAPE, A_INVALIDATE_ALL};
 	struct fuzz_random r = {n};
 	size_t actions = 6 + n % 18;
 

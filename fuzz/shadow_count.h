@@ -253,7 +253,8 @@ static int sink_apply(void *opaque, const struct snest_sink_op *ops, size_t n, s
 	for (*done = 0; *done < n; ++*done) {
 		const struct snest_sink_op *op = &ops[*done];
 
-		fuzz_check(op->first <= op->last && !(op->first & 4095) && (op->last & 4095) == 4095,
+		fuzz_check(op->first <= op->last && !(op->first & 4095) &&
+		                   (op->last & 4095) == 4095,
 		           "a range 0x%llx-0x%llx", (unsigned long long)op->first,
 		           (unsigned long long)op->last);
 		fuzz_check(!op->map || (op->rights && !(op->host & 4095)), "a map of nothing");
@@ -315,9 +316,8 @@ static void sink_compare(const struct sink *s)
 			           "0x%llx: sink 0x%llx rights %u, shadow 0x%llx rights %u",
 			           (unsigned long long)from, (unsigned long long)host, m->rights,
 			           (unsigned long long)(l->entry & SN_SH_ADDR), rights);
-			fuzz_check(s->can_split ||
-			                   (to == l->last && !(l->entry & SN_SH_START) ==
-			                                             (from != m->first)),
+			fuzz_check(s->can_split || (to == l->last && !(l->entry & SN_SH_START) ==
+			                                                     (from != m->first)),
 			           "0x%llx: a unit is not what was mapped",
 			           (unsigned long long)from);
 			next = to + 1;

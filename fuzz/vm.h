@@ -28,9 +28,9 @@ const char *__asan_default_options(void)
 
 struct fuzz_vm {
 	struct snest_vm *vm;
-	uint64_t fail; /* the n-th allocation from now fails; 0: none */
-	bool failed;   /* one did, since it was last cleared */
-	uint64_t objects, bytes;      /* live */
+	uint64_t fail;                       /* the n-th allocation from now fails; 0: none */
+	bool failed;                         /* one did, since it was last cleared */
+	uint64_t objects, bytes;             /* live */
 	uint64_t clean_objects, clean_bytes; /* the same when nothing is in use */
 };
 

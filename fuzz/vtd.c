@@ -90,16 +90,16 @@ static struct {
 	unsigned sink_fail; /* the n-th map from now */
 	struct snest_pin pin[PINS];
 	bool pinned[PINS];
-	uint64_t pin_at[PINS];     /* of `invalidated`, when it was made */
-	uint64_t invalidated;      /* descriptors that took translations away */
+	uint64_t pin_at[PINS];       /* of `invalidated`, when it was made */
+	uint64_t invalidated;        /* descriptors that took translations away */
 	uint32_t protected, written; /* pages */
-	int device_tlb;            /* what the hook returns */
+	int device_tlb;              /* what the hook returns */
 } f;
 
 /* Registers that do something. */
-static const uint16_t registers[] = {
-	0x18, 0x20, 0x28, 0x34, 0x38, 0x3c, 0x40, 0x64, 0x68, 0x70, 0x80, 0x88, 0x90, 0x9c, 0xa0,
-	0xb0, 0xb8, 0xc0, 0xc8, 0xd0, 0xdc, 0xe0, 0xe4, 0xf0, 0xf8, 0x220, 0x22c, 0x23c, 0xffc};
+static const uint16_t registers[] = {0x18, 0x20, 0x28, 0x34, 0x38, 0x3c,  0x40,  0x64,  0x68, 0x70,
+                                     0x80, 0x88, 0x90, 0x9c, 0xa0, 0xb0,  0xb8,  0xc0,  0xc8, 0xd0,
+                                     0xdc, 0xe0, 0xe4, 0xf0, 0xf8, 0x220, 0x22c, 0x23c, 0xffc};
 
 /* ---- Hooks ------------------------------------------------------------------------ */
 
@@ -179,7 +179,8 @@ static int sink_apply(void *opaque, const struct snest_sink_op *ops, size_t coun
 		const struct snest_sink_op *op = &ops[*done];
 		unsigned kept = 0;
 
-		fuzz_check(op->first <= op->last && !(op->first & 4095) && (op->last & 4095) == 4095,
+		fuzz_check(op->first <= op->last && !(op->first & 4095) &&
+		                   (op->last & 4095) == 4095,
 		           "a range 0x%llx-0x%llx", (unsigned long long)op->first,
 		           (unsigned long long)op->last);
 		if (op->map && ((f.sink_fail && --f.sink_fail == 0) || s->count == SINK_MAX))
@@ -378,8 +379,7 @@ static void write_register(uint64_t offset, unsigned size, uint64_t value)
 	int ret;
 
 	/* GCMD's upper byte holds SRTP and TE. */
-	latches = offset <= 0x1b && offset + size > 0x1b &&
-	          (value >> (0x1b - offset) * 8 & 0x40);
+	latches = offset <= 0x1b && offset + size > 0x1b && (value >> (0x1b - offset) * 8 & 0x40);
 	model_refresh();
 	look(&m);
 	ret = snest_vtd_write(f.vtd, offset, size, value);
@@ -483,7 +483,8 @@ static void pin(unsigned i, unsigned pair, unsigned iova, uint32_t access)
 	struct snest_device *device;
 
 	/* A drain that blocks would wait for it for ever. */
-	if (f.sync || f.pinned[i] || snest_vtd_device(f.vtd, model_rids[pair / MODEL_PASIDS], &device))
+	if (f.sync || f.pinned[i] ||
+	    snest_vtd_device(f.vtd, model_rids[pair / MODEL_PASIDS], &device))
 		return;
 	f.pin_at[i] = f.invalidated;
 	f.pinned[i] = !snest_pin(device, model_pasids[pair % MODEL_PASIDS], model_iovas[iova], 4096,
@@ -631,7 +632,8 @@ static void point(const uint8_t *a)
 {
 	static const uint16_t flags[] = {0, 1, 3, 7, 0x83, 0x87, 2, 0x101};
 	static const uint16_t index[] = {0, 1, 2, 3, 8, 9, 10, 511};
-	uint64_t addr = a[4] & 0x20 ? DATA + (uint64_t)(a[4] & 0x1f) * 0x200000 : (a[4] & 15) * 4096ull;
+	uint64_t addr =
+		a[4] & 0x20 ? DATA + (uint64_t)(a[4] & 0x1f) * 0x200000 : (a[4] & 15) * 4096ull;
 
 	write_word((a[2] & 15) * 512 + index[a[3] & 7], addr | flags[a[5] & 7]);
 }
@@ -726,14 +728,16 @@ static void command(const uint64_t *q, unsigned count, unsigned length)
 static void by_register(const uint8_t *a)
 {
 	uint64_t did = a[2] & 3, g = a[4] & 3, q[2] = {0, 0};
-	uint64_t rid = model_rids[a[3] % MODEL_RIDS], addr = model_iovas[a[5] % MODEL_IOVAS] | (a[6] & 0x7f);
+	uint64_t rid = model_rids[a[3] % MODEL_RIDS],
+		 addr = model_iovas[a[5] % MODEL_IOVAS] | (a[6] & 0x7f);
 	bool context = a[1] & 1, ready;
 	unsigned offset = context ? 0x28 : 0xf8;
 	uint64_t value;
 
 	value = read_register(offset, 8);
 	/* Version, mode and queue decide whether it does anything; it then says so. */
-	ready = !(value >> 63) && !(f.vtd->reg[REG_GSTS] & VTD_QIE) && (model.reg.rtaddr & 0xc00) == 0;
+	ready = !(value >> 63) && !(f.vtd->reg[REG_GSTS] & VTD_QIE) &&
+	        (model.reg.rtaddr & 0xc00) == 0;
 	if (context) {
 		q[0] = 1 | g << 4 | did << 16 | rid << 32;
 		write_register(offset, 8, 1ull << 63 | g << 61 | did | rid << 16);
@@ -761,7 +765,8 @@ static void another_unit(const uint8_t *a)
 
 	if (config.flags & SNEST_VTD_RAW) {
 		config.cap = f.cap ^ (a[2] ? 1ull << a[3] % 64 : 0) ^ (uint64_t)a[8] << a[9] % 56;
-		config.ecap = f.ecap ^ (a[4] ? 1ull << a[5] % 64 : 0) ^ (uint64_t)a[10] << a[11] % 56;
+		config.ecap =
+			f.ecap ^ (a[4] ? 1ull << a[5] % 64 : 0) ^ (uint64_t)a[10] << a[11] % 56;
 		config.features = a[6] == 0xff;
 	} else {
 		config.features = (uint32_t)fuzz_get(a + 8, 4) & 0x3fffff;
@@ -780,7 +785,8 @@ static void another_unit(const uint8_t *a)
 	if (a[13] & 4)
 		config.features |= 1u << 31;
 	ret = snest_vtd_create(f.fuzz.vm, a[14] == 0xff ? NULL : &config, &vtd, &why);
-	fuzz_check(!ret || ret == -EINVAL || ret == -EOPNOTSUPP || (ret == -ENOMEM && f.fuzz.failed),
+	fuzz_check(!ret || ret == -EINVAL || ret == -EOPNOTSUPP ||
+	                   (ret == -ENOMEM && f.fuzz.failed),
 	           "create: %d", ret);
 	fuzz_check(why && (!*why == (ret != -EINVAL && ret != -EOPNOTSUPP)), "%d without a reason",
 	           ret);
@@ -1062,8 +1068,8 @@ static const uint32_t features[] = {
 		SNEST_VTD_SRTP_INVALIDATES,
 	BOTH | SNEST_VTD_NESTED | SNEST_VTD_DEVICE_TLB | SNEST_VTD_PAGE_REQUESTS |
 		SNEST_VTD_SECOND_AD | SNEST_VTD_COHERENT | SNEST_VTD_SNOOP,
-	SNEST_VTD_QUEUE | SNEST_VTD_DEVICE_TLB | SNEST_VTD_INTERRUPTS |
-		SNEST_VTD_PROTECTED_MEMORY | SNEST_VTD_PASS_THROUGH,
+	SNEST_VTD_QUEUE | SNEST_VTD_DEVICE_TLB | SNEST_VTD_INTERRUPTS | SNEST_VTD_PROTECTED_MEMORY |
+		SNEST_VTD_PASS_THROUGH,
 	BOTH | SNEST_VTD_NESTED | SNEST_VTD_PASS_THROUGH | SNEST_VTD_PAGE_2M,
 };
 
@@ -1077,9 +1083,11 @@ static void begin(unsigned kind, unsigned mode, unsigned more)
 		.budget = mode & 2 ? 2 : 0,
 		.bindings_max = mode & 4 ? 2 : 0,
 		.fault_records = 1 + more % 4,
-		.address_bits = more & 0x10 ? 39 : more & 0x20 ? 57 : 48,
+		.address_bits = more & 0x10   ? 39
+	                        : more & 0x20 ? 57
+	                                      : 48,
 		.version = more & 0x40 ? 0x60 : 0,
-			.sync_entries_max = 1024,
+		.sync_entries_max = 1024,
 		.table_bytes_max = more & 0x80 ? 6 * 4096 : 64 * 4096,
 	};
 	struct snest_vtd_hooks hooks = all_hooks;
@@ -1179,8 +1187,10 @@ static size_t more_seeds(unsigned n)
 		for (unsigned i = 0; i < 16; i++) {
 			uint64_t bit = n % 4 * 16 + i;
 
-			add(A_UNIT, 1 | (n < 4 ? 1 << 8 : 0) | bit << 16 |
-			                    (uint64_t)(n >= 4) << 24 | bit << 32, 0);
+			add(A_UNIT,
+			    1 | (n < 4 ? 1 << 8 : 0) | bit << 16 | (uint64_t)(n >= 4) << 24 |
+			            bit << 32,
+			    0);
 		}
 		for (unsigned i = 0; i < 14; i++)
 			add(A_UNIT, i < 7 ? 0xffull << 8 * i : 0,
@@ -1194,8 +1204,10 @@ static size_t more_seeds(unsigned n)
 		/* Page requests until the queue is full; kinds of access that are refused. */
 		add(A_GUEST, 3 | 4 | 0x10 | 1 << 8 | (uint64_t)(n / 6 % 4) << 16, 0);
 		for (unsigned i = 0; i < 6; i++)
-			add(A_PAGE_REQUEST, (uint64_t)(n & 1) << 8 | (uint64_t)(i & 7) << 16 |
-			                            (uint64_t)(i & 3) << 32, 0x1000 * i);
+			add(A_PAGE_REQUEST,
+			    (uint64_t)(n & 1) << 8 | (uint64_t)(i & 7) << 16 |
+			            (uint64_t)(i & 3) << 32,
+			    0x1000 * i);
 		/* The head follows the tail: full. */
 		add(A_WRITE, 17 << 8, 0xe0);
 		add(A_WRITE, 18 << 8, 0xc0);
@@ -1216,8 +1228,10 @@ static size_t more_seeds(unsigned n)
 	add(A_MEMORY, ((P_SECOND + 3) * 512 + 1) << 8, 0xfee00003);
 	add(A_MEMORY, ((P_FIRST + 3) * 512 + 1) << 8, 0xfee00007);
 	for (unsigned i = 0; i < 8; i++)
-		add(A_REQUEST, (i & 2) | (uint64_t)(n & 1) << 32 | (uint64_t)(i & 1) << 40 |
-		                       (uint64_t)(i << 5 & 0xe0) << 48, 0x12);
+		add(A_REQUEST,
+		    (i & 2) | (uint64_t)(n & 1) << 32 | (uint64_t)(i & 1) << 40 |
+		            (uint64_t)(i << 5 & 0xe0) << 48,
+		    0x12);
 	return seed_size;
 }
 
@@ -1228,7 +1242,7 @@ size_t fuzz_seed(unsigned n, uint8_t *data, size_t max_size)
 	unsigned kind = n % 8, random = n < 32 ? 0 : 8;
 	bool scalable = features[kind] & SNEST_VTD_SCALABLE;
 	unsigned set_up = (scalable ? 3 : 0) | 4 | (features[kind] & SNEST_VTD_QUEUE ? 0 : 8);
-	unsigned pgtt = features[kind] & SNEST_VTD_NESTED         ? 1 + n / 8 % 3
+	unsigned pgtt = features[kind] & SNEST_VTD_NESTED        ? 1 + n / 8 % 3
 	                : features[kind] & SNEST_VTD_FIRST_STAGE ? 1
 	                                                         : 2;
 

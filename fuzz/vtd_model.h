@@ -71,7 +71,7 @@ struct model_context {
 struct model_pair {
 	int now;        /* context, -1: refused */
 	uint32_t legal; /* bit n: context n */
-	bool absent; /* it was refused since it was last announced: a mirror may lack it */
+	bool absent;    /* it was refused since it was last announced: a mirror may lack it */
 	bool known, wild;
 	struct model_deps deps;
 };
