@@ -32,34 +32,47 @@
 #define SNEST_READ_CALLS 1
 #endif
 
-#ifdef SNEST_READ_CALLS
-#define SNEST_READ_SECTION(call, inlined) call()
-#else
+#ifndef SNEST_READ_CALLS
 #ifndef _LGPL_SOURCE
 #define _LGPL_SOURCE
 #endif
 #if defined(SNEST_RCU_QSBR)
 #include <urcu/urcu-qsbr.h>
-#define SNEST_READ_SECTION(call, inlined) urcu_qsbr_##inlined()
 #elif defined(SNEST_RCU_MEMB)
 #include <urcu/urcu-memb.h>
-#define SNEST_READ_SECTION(call, inlined) urcu_memb_##inlined()
 #else
 #include <urcu/urcu-bp.h>
-#define SNEST_READ_SECTION(call, inlined) urcu_bp_##inlined()
 #endif
 #endif
 
-/* As snest_read_begin, without the call. Any thread that may call that. Cannot fail. */
+/*
+ * As snest_read_begin, without the call. Any thread that may call that. Cannot
+ * fail. With rcu=qsbr this is still a call, in which a thread is noticed that is
+ * registered with liburcu alone; the end of a section is nothing at all.
+ */
 static inline void snest_read_begin_inline(void)
 {
-	SNEST_READ_SECTION(snest_read_begin, read_lock);
+#if defined(SNEST_READ_CALLS) || defined(SNEST_RCU_QSBR)
+	snest_read_begin();
+#elif defined(SNEST_RCU_MEMB)
+	urcu_memb_read_lock();
+#else
+	urcu_bp_read_lock();
+#endif
 }
 
 /* As snest_read_end, without the call. Closes a section that either of the two opened. */
 static inline void snest_read_end_inline(void)
 {
-	SNEST_READ_SECTION(snest_read_end, read_unlock);
+#if defined(SNEST_READ_CALLS)
+	snest_read_end();
+#elif defined(SNEST_RCU_QSBR)
+	urcu_qsbr_read_unlock();
+#elif defined(SNEST_RCU_MEMB)
+	urcu_memb_read_unlock();
+#else
+	urcu_bp_read_unlock();
+#endif
 }
 
 #endif
