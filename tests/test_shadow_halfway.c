@@ -122,7 +122,7 @@ static void stop_next(void)
 
 static void begin(uint32_t flags)
 {
-	struct guest_options o = {.config = {guest_config("vtd-ss 3 levels")}};
+	struct guest_options o = {.config = {guest_config("vtd-ss 3 levels")}, .one_region = true};
 
 	guest_init(&guest, &o);
 	space = guest_space(&guest, (struct snest_tag){1, 0}, SNEST_SPACE_ANNOUNCED, 0);

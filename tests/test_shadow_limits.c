@@ -220,6 +220,30 @@ static void refused_without_memory(bool by_memory)
 	free(sink);
 }
 
+/* The sink lets go of it: what the guest still has there cannot be kept, and is said to be missing. */
+static void test_split_without_memory(void **state)
+{
+	struct sink *sink = calloc(1, sizeof(*sink));
+	struct snest_space *space;
+
+	(void)state;
+	begin(2, NULL);
+	assert_int_equal(snest_table_map(guest.table[0].table, 0, M2 - 1, GUEST_DATA, RW, 0,
+	                                 SNEST_TABLE_PAGE(21)),
+	                 0);
+	space = guest_space(&guest, (struct snest_tag){1, 0}, SNEST_SPACE_ANNOUNCED, 0);
+	sink_init(sink, SNEST_SINK_CAN_SPLIT);
+	assert_int_equal(snest_space_mirror(space, &sink->sink), 0);
+	assert_int_equal(snest_table_unmap(guest.table[0].table, 0x5000, 0x5fff, 0, NULL), 0);
+	assert_int_equal(snest_space_invalidate(space, 0x5000, 0x5fff, 0), -ENOSPC);
+	assert_true(sink->told > 0);
+	assert_int_equal(sink->count, 0);
+	assert_int_equal(snest_space_unmirror(space), 0);
+	snest_space_put(space);
+	guest_fini(&guest);
+	free(sink);
+}
+
 static void test_hazard_24_refused_without_memory(void **state)
 {
 	(void)state;
@@ -279,6 +303,7 @@ int main(void)
 		cmocka_unit_test(test_waiting_tables_of_a_space),
 		cmocka_unit_test(test_waiting_tables_are_counted),
 		cmocka_unit_test(test_waiting_tables_of_another_space),
+		cmocka_unit_test(test_split_without_memory),
 		cmocka_unit_test(test_hazard_24_refused_without_memory),
 		cmocka_unit_test(test_hazard_24_memory_gone_refused_without_memory),
 		cmocka_unit_test(test_copies_end_where_addresses_do),

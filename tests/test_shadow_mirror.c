@@ -296,12 +296,13 @@ static void test_announcing_formats(void **state)
 	                                    "x86-64 4 levels", "amd-v1 mode 4",   "amd-v1 mode 6"};
 
 	(void)state;
-	for (size_t i = 0; i < 8 * sizeof(names) / sizeof(names[0]); i++) {
-		struct guest_options o = {.config = {guest_config(names[i / 8])},
+	for (size_t i = 0; i < 16 * sizeof(names) / sizeof(names[0]); i++) {
+		struct guest_options o = {.config = {guest_config(names[i / 16])},
 		                          .host_skew = i & 4 ? 0x3000 : 0,
+		                          .one_region = i & 8,
 		                          .seed = 1000 + i};
 
-		drive(&o, sink_kinds[i % 2], i & 2, names[i / 8]);
+		drive(&o, sink_kinds[i % 2], i & 2, names[i / 16]);
 	}
 }
 
@@ -386,12 +387,13 @@ static void test_parts_of_what_changed(void **state)
 	};
 
 	(void)state;
-	for (size_t i = 0; i < 4 * sizeof(names) / sizeof(names[0]); i++) {
-		struct guest_options o = {.host_skew = i & 2 ? 0x3000 : 0, .seed = 4000 + i};
+	for (size_t i = 0; i < 8 * sizeof(names) / sizeof(names[0]); i++) {
+		struct guest_options o = {
+			.host_skew = i & 2 ? 0x3000 : 0, .one_region = i & 4, .seed = 4000 + i};
 
-		for (unsigned k = 0; k < 2 && names[i / 4][k]; k++)
-			o.config[k] = guest_config(names[i / 4][k]);
-		drive_parts(&o, sink_kinds[i % 2], names[i / 4][0]);
+		for (unsigned k = 0; k < 2 && names[i / 8][k]; k++)
+			o.config[k] = guest_config(names[i / 8][k]);
+		drive_parts(&o, sink_kinds[i % 2], names[i / 8][0]);
 	}
 }
 

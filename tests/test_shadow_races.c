@@ -353,7 +353,7 @@ static void test_mirror_comes_and_goes(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < 2; i++) {
-		struct guest_options o = {.config = {guest_config(names[i])}};
+		struct guest_options o = {.config = {guest_config(names[i])}, .one_region = true};
 
 		guest_init(&guest, &o);
 		memset(fresh, 0, sizeof(fresh));

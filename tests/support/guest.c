@@ -303,16 +303,16 @@ static void table_init(struct guest *g, unsigned k, const struct test_config *co
 }
 
 /* Naturally aligned, so that tables of every size are. */
-static char *ram_map(void)
+static char *ram_map(uint64_t bytes)
 {
-	char *ram = mmap(NULL, 2 * TABLE_BYTES, PROT_READ | PROT_WRITE,
+	char *ram = mmap(NULL, bytes + TABLE_BYTES, PROT_READ | PROT_WRITE,
 	                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	size_t skip = (size_t)(-(uintptr_t)ram & (TABLE_BYTES - 1));
 
 	assert_true(ram != MAP_FAILED);
 	if (skip)
 		munmap(ram, skip);
-	munmap(ram + skip + TABLE_BYTES, TABLE_BYTES - skip);
+	munmap(ram + skip + bytes, TABLE_BYTES - skip);
 	return ram + skip;
 }
 
@@ -326,12 +326,19 @@ void guest_init(struct guest *g, const struct guest_options *o)
 
 	memset(g, 0, sizeof(*g));
 	g->random.state = o->seed + test_seed();
-	g->ram = ram_map();
+	g->ram_bytes = o->one_region ? GUEST_READONLY : TABLE_BYTES;
+	g->ram = ram_map(g->ram_bytes);
 	g->cut = 65536;
 	tables.mapping = g->ram;
 	assert_int_equal(snest_vm_create(&config, &g->vm), 0);
+	if (o->one_region) {
+		tables.last = GUEST_READONLY - 1;
+		tables.host = GUEST_HOST + o->host_skew - GUEST_DATA;
+		model_add(g, GUEST_DATA, GUEST_READONLY - 1, GUEST_HOST + o->host_skew, 0);
+	}
 	assert_int_equal(snest_memory_add(g->vm, &tables), 0);
-	guest_memory_add(g, GUEST_DATA, GUEST_READONLY - 1, GUEST_HOST + o->host_skew, 0);
+	if (!o->one_region)
+		guest_memory_add(g, GUEST_DATA, GUEST_READONLY - 1, GUEST_HOST + o->host_skew, 0);
 	guest_memory_add(g, GUEST_READONLY, GUEST_HOLE - 1, READONLY_HOST, SNEST_REGION_READONLY);
 	while (stages < GUEST_STAGES && o->config[stages])
 		stages++;
@@ -347,7 +354,7 @@ void guest_fini(struct guest *g)
 		free(g->table[k].cell);
 	}
 	snest_vm_destroy(g->vm);
-	munmap(g->ram, TABLE_BYTES);
+	munmap(g->ram, g->ram_bytes);
 }
 
 struct snest_space *guest_space(struct guest *g, struct snest_tag tag, uint32_t flags,

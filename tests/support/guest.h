@@ -67,6 +67,7 @@ struct guest_options {
 	const struct snest_hooks *hooks;
 	uint64_t vm_table_bytes_max;
 	uint64_t host_skew; /* added to GUEST_HOST: host pages smaller than the guest's */
+	bool one_region;    /* tables and data are in one, as in most machines */
 	uint64_t seed;
 };
 
@@ -74,6 +75,7 @@ struct guest {
 	struct snest_vm *vm;
 	struct test_random random;
 	char *ram; /* of the tables */
+	uint64_t ram_bytes;
 	uint64_t cut;
 	void *free[24];
 	unsigned stages;
