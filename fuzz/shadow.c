@@ -105,6 +105,7 @@ static struct {
 	uint64_t cut; /* of the table memory */
 	bool announced, tracking, split;
 	bool bent, failed;
+	bool replicas; /* the format has pages that are several equal entries */
 	struct {
 		bool moved, gone, readonly;
 		uint64_t host;
@@ -231,13 +232,28 @@ static uint32_t resolve(const struct segment *s, const struct answer *a, uint64_
 	return readonly ? a->rights & ~(uint32_t)SNEST_WRITE : a->rights;
 }
 
+/*
+ * Does what is known of a segment hold for this page? Not in the middle of one of
+ * which a part was unmapped. A large page that is several equal entries may be
+ * read from any of them, so nothing is known once one was bent.
+ */
+static bool is_known(const struct segment *s, uint64_t iova)
+{
+	if (f.bent && f.replicas)
+		return false;
+	if (iova < s->first + 4096)
+		return true;
+	return !f.bent && s->now[0].ok == s->now[1].ok && s->now[0].rights == s->now[1].rights &&
+	       (!s->now[0].ok || s->now[1].gpa - s->now[0].gpa == (s->last & ~4095ull) - s->first);
+}
+
 /* May the shadow say this of a page? Legal: what is so, or was and has not been invalidated. */
 static bool is_legal(const struct segment *s, uint64_t iova, uint64_t host, uint32_t rights,
                      bool exact)
 {
 	uint64_t want;
 
-	if (s->wild || (f.bent && iova > s->first + 4095))
+	if (s->wild || !is_known(s, iova))
 		return true;
 	for (unsigned i = 0; i <= s->count; i++) {
 		uint32_t may = resolve(s, i ? &s->old[i - 1] : &s->now[0], iova, &want);
@@ -318,7 +334,7 @@ static void check_complete(const struct segment *s)
 	uint64_t host;
 	uint32_t may;
 
-	if (s->count || s->wild || (f.bent && s->last - s->first > 4095))
+	if (s->count || s->wild || !is_known(s, s->last & ~4095ull))
 		return;
 	may = resolve(s, &s->now[0], s->first, &host) & (SNEST_READ | SNEST_WRITE);
 	fuzz_check(!may || count_find(s->first), "0x%llx is not mirrored", ull(s->first));
@@ -456,7 +472,7 @@ static void judge(const struct segment *s, uint64_t iova, uint32_t access, int r
 	uint64_t page = iova & ~4095ull, host;
 	bool readonly;
 
-	if (s->wild || (f.bent && page != s->first))
+	if (s->wild || !is_known(s, page))
 		return;
 	if (ret) {
 		uint32_t may = s->now[0].ok ? s->now[0].rights : 0;
@@ -1133,6 +1149,7 @@ static void begin(unsigned kind, unsigned more)
 	if (!f.fuzz.vm)
 		create();
 	memory_of_tables.delta = 0 - (uint64_t)(uintptr_t)memory;
+	f.replicas = kind % 4 >= 2;
 	f.announced = kind & 4;
 	f.split = kind & 0x10;
 	f.tracking = kind & 0x20;
