@@ -18,6 +18,7 @@
 #include "walkers/pt.h"
 
 #define amd_v1_ENTRY_LG2 3
+#define amd_v1_ADDR_UP 0
 #define amd_v1_DENY_AT_LEAF 0
 #define amd_v1_TOUCH_FIRST 0
 #define amd_v1_TABLE_A 1

@@ -15,6 +15,7 @@
 #include "walkers/fmt_arm.h"
 
 #define arm_s1_ENTRY_LG2 3
+#define arm_s1_ADDR_UP 0
 #define arm_s1_DENY_AT_LEAF 1
 #define arm_s1_TOUCH_FIRST 1
 #define arm_s1_TABLE_A 0

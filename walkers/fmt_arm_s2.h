@@ -12,6 +12,7 @@
 #include "walkers/fmt_arm.h"
 
 #define arm_s2_ENTRY_LG2 3
+#define arm_s2_ADDR_UP 0
 #define arm_s2_DENY_AT_LEAF 1
 #define arm_s2_TOUCH_FIRST 1
 #define arm_s2_TABLE_A 0

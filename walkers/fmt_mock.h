@@ -21,6 +21,7 @@
 #include "walkers/pt.h"
 
 #define mock_ENTRY_LG2 3
+#define mock_ADDR_UP MOCK_ADDR_UP
 #define mock_DENY_AT_LEAF 0
 #define mock_TOUCH_FIRST 0
 #define mock_TABLE_A 0

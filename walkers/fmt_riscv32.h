@@ -8,6 +8,7 @@
 #include "walkers/fmt_riscv.h"
 
 #define riscv32_ENTRY_LG2 2
+#define riscv32_ADDR_UP (-2)
 #define riscv32_DENY_AT_LEAF 1
 #define riscv32_TOUCH_FIRST 0
 #define riscv32_TABLE_A 0

@@ -8,6 +8,7 @@
 #include "walkers/fmt_riscv.h"
 
 #define riscv64_ENTRY_LG2 3
+#define riscv64_ADDR_UP (-2)
 #define riscv64_DENY_AT_LEAF 1
 #define riscv64_TOUCH_FIRST 0
 #define riscv64_TABLE_A 0

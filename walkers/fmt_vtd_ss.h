@@ -14,6 +14,7 @@
 #include "walkers/pt.h"
 
 #define vtd_ss_ENTRY_LG2 3
+#define vtd_ss_ADDR_UP 0
 #define vtd_ss_DENY_AT_LEAF 0
 #define vtd_ss_TOUCH_FIRST 0
 #define vtd_ss_TABLE_A 1

@@ -12,6 +12,7 @@
 #include "walkers/pt.h"
 
 #define x86_64_ENTRY_LG2 3
+#define x86_64_ADDR_UP 0
 #define x86_64_DENY_AT_LEAF 0
 #define x86_64_TOUCH_FIRST 0
 #define x86_64_TABLE_A 1

@@ -7,6 +7,8 @@
  *
  *   constants
  *   <name>_ENTRY_LG2      3 or 2: an entry is 8 or 4 bytes
+ *   <name>_ADDR_UP        a leaf holds its address shifted up (negative: down) by this; where
+ *                         some bits are elsewhere, the others
  *   <name>_DENY_AT_LEAF   rights are checked once, at the leaf (else at every level)
  *   <name>_TOUCH_FIRST    the accessed flag is checked before the rights
  *   <name>_TABLE_A        the accessed flag also exists in table entries

@@ -9,12 +9,6 @@
 #include "core/extensible.h"
 #include "walkers/write.h"
 
-#define ATTR_ALL                                                                               \
-	(SNEST_ATTR_MEMORY_TYPE | SNEST_ATTR_ACCESSED | SNEST_ATTR_DIRTY | SNEST_ATTR_GLOBAL | \
-	 SNEST_ATTR_USER | SNEST_ATTR_SNOOP | SNEST_ATTR_DIRTIABLE | SNEST_ATTR_CONTIGUOUS)
-#define PAGE_SHIFT 8
-#define PAGE_ALL (0xffu << PAGE_SHIFT)
-
 /*
  * A root may be larger than the pool's pages: 16 concatenated tables of 64 KiB
  * are 1 MiB. Such a root comes straight from the VM's memory and counts
@@ -75,6 +69,7 @@ static int roots_alloc(struct snest_table *table)
 		table->page_lg2[half] = (uint8_t)(page < pool_lg2 ? pool_lg2 : page);
 		table->sizes[half] = w->sizes(&table->pt, half);
 		table->table_mask[half] = w->table_mask(&table->pt, half);
+		table->leaf_mask[half] = w->leaf_mask(&table->pt, half);
 		table->root[half] = root_alloc(table, table->root_lg2[half], &error);
 		if (!table->root[half])
 			return error;
@@ -119,7 +114,8 @@ static int table_init(struct snest_table *table, const struct snest_stage *shape
 			return -EINVAL;
 	}
 	table->pooled = !memory;
-	table->leaf_first = 1;
+	sn_hand_no_leaf(&table->hand);
+	sn_table_forget(table);
 	ret = sn_pt_prepare(&table->pt, &table->stage, NULL);
 	if (ret)
 		return ret;
@@ -187,37 +183,17 @@ uint64_t snest_table_bytes(const struct snest_table *table)
 	return table->bytes;
 }
 
+/* Straight into the writer, which looks at its arguments where its fast way ends. */
 int snest_table_map(struct snest_table *table, uint64_t first, uint64_t last, uint64_t addr,
                     uint32_t rights, uint32_t attr, uint32_t flags)
 {
-	unsigned page = (flags & PAGE_ALL) >> PAGE_SHIFT;
-	struct sn_piece piece = {
-		.first = first,
-		.last = last,
-		.addr = addr,
-		.sizes = page ? (uint64_t)1 << (page & 63) : UINT64_MAX,
-		.rights = rights,
-		.attr = attr & ~(SNEST_ATTR_DIRTIABLE | SNEST_ATTR_CONTIGUOUS),
-	};
-
-	if ((flags & ~(SNEST_TABLE_REPLACE | PAGE_ALL)) || page > 63 || (rights & ~SNEST_RIGHTS) ||
-	    (attr & ~ATTR_ALL))
-		return -EINVAL;
-	return table->writer->map(table, &piece, flags & SNEST_TABLE_REPLACE);
+	return table->writer->map(table, first, last, addr, rights, attr, flags);
 }
 
 int snest_table_unmap(struct snest_table *table, uint64_t first, uint64_t last, uint32_t flags,
                       uint64_t *bytes)
 {
-	uint64_t unmapped = 0;
-	int ret;
-
-	if (flags & ~SNEST_TABLE_WHOLE)
-		return -EINVAL;
-	ret = table->writer->unmap(table, first, last, flags & SNEST_TABLE_WHOLE, &unmapped);
-	if (!ret && bytes)
-		*bytes = unmapped;
-	return ret;
+	return table->writer->unmap(table, first, last, flags, bytes);
 }
 
 int snest_table_cut(struct snest_table *table, uint64_t at)

@@ -33,7 +33,7 @@ static void page_free(struct snest_table *table, void *page, unsigned lg2)
 
 static void reserve_drop(struct snest_table *table, unsigned lg2)
 {
-	while (table->reserve) {
+	while (table->reserve || table->reserve_pool) {
 		void *page = sn_table_take(table);
 
 		table->bytes -= (uint64_t)1 << lg2;
@@ -45,23 +45,20 @@ static void reserve_drop(struct snest_table *table, unsigned lg2)
 static int reserve_pooled(struct snest_table *table, unsigned half, uint64_t count)
 {
 	unsigned lg2 = table->page_lg2[half];
-	int error = 0, ret = 0;
+	uint64_t misfits = 0;
+	int error = 0;
 	struct sn_page *chain = sn_pool_alloc_chain(&table->vm->pool, lg2, count, &error);
 
 	if (!chain)
 		return error;
 	table->bytes += count << lg2;
-	for (; chain; chain = chain->next) {
-		void **page = sn_pool_ptr(chain);
-
-		if (sn_table_addr(table, page) & ~table->table_mask[half])
-			ret = -ENOMEM;
-		*page = table->reserve;
-		table->reserve = page;
-	}
-	if (ret)
-		reserve_drop(table, lg2);
-	return ret;
+	table->reserve_pool = chain;
+	for (; chain; chain = chain->next)
+		misfits |= sn_table_addr(table, sn_pool_ptr(chain)) & ~table->table_mask[half];
+	if (!misfits)
+		return 0;
+	reserve_drop(table, lg2);
+	return -ENOMEM;
 }
 
 int sn_table_reserve(struct snest_table *table, unsigned half, uint64_t count)
@@ -108,8 +105,7 @@ void sn_table_retire(struct snest_table *table, unsigned half, void *page, bool 
 {
 	unsigned lg2 = table->page_lg2[half];
 
-	table->leaf_first = 1;
-	table->leaf_last = 0;
+	sn_table_forget(table);
 	table->bytes -= (uint64_t)1 << lg2;
 	if (table->pooled && !table->quiet) {
 		struct sn_page *record = sn_pool_page(page);

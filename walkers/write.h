@@ -36,7 +36,34 @@ struct sn_piece {
 	uint64_t addr;  /* of first */
 	uint64_t sizes; /* leaves it may use: bit n for 2^n bytes */
 	uint32_t rights, attr;
+	uint32_t asked_attr, asked_flags; /* as map's caller gave them */
 };
+
+#define SN_ATTR_ALL                                                                            \
+	(SNEST_ATTR_MEMORY_TYPE | SNEST_ATTR_ACCESSED | SNEST_ATTR_DIRTY | SNEST_ATTR_GLOBAL | \
+	 SNEST_ATTR_USER | SNEST_ATTR_SNOOP | SNEST_ATTR_DIRTIABLE | SNEST_ATTR_CONTIGUOUS)
+
+/* The piece that arguments of snest_table_map mean. False: no such arguments. */
+static inline bool sn_piece_init(struct sn_piece *p, uint64_t first, uint64_t last, uint64_t addr,
+                                 uint32_t rights, uint32_t attr, uint32_t flags)
+{
+	unsigned page = flags >> 8 & 0xff;
+
+	if ((flags & ~(SNEST_TABLE_REPLACE | SNEST_TABLE_PAGE(0xff))) || page > 63 ||
+	    (rights & ~SNEST_RIGHTS) || (attr & ~SN_ATTR_ALL))
+		return false;
+	*p = (struct sn_piece){
+		.first = first,
+		.last = last,
+		.addr = addr,
+		.sizes = page ? (uint64_t)1 << page : UINT64_MAX,
+		.rights = rights,
+		.attr = attr & ~(SNEST_ATTR_DIRTIABLE | SNEST_ATTR_CONTIGUOUS),
+		.asked_attr = attr,
+		.asked_flags = flags,
+	};
+	return true;
+}
 
 /* One change of a table, on the stack of the call that makes it. */
 struct sn_edit {
@@ -60,19 +87,56 @@ struct sn_slot {
 	unsigned level;
 };
 
-/* One format's writer. Arguments are as in snest/table.h, flags already checked. */
+/*
+ * The table of any level in which the last change was, and the leaf that map
+ * made last there: all that a change of the same kind next to it looks at.
+ */
+struct sn_hand {
+	uint64_t first; /* input of `entries` */
+	uint64_t span;  /* last input of the table - first */
+	uint64_t grain; /* bytes of a slot - 1; UINT64_MAX: no table is at hand */
+	char *entries;
+	uint16_t *used;      /* entries in use, in the table's record; NULL: nobody counts */
+	const char *witness; /* !used: an entry that may be used, or the root's, that always is */
+
+	/* A leaf of one slot, for address 0, and what map was asked for when it was made. */
+	uint64_t leaf;
+	uint64_t fixed;  /* bits of the entry that are no address */
+	uint64_t beyond; /* address bits that such a leaf has no place for */
+	uint64_t asked;  /* sn_asked() */
+	uint64_t flags;  /* SN_HAND_NO_LEAF: there is none */
+
+	void *table;
+	uint8_t shift, level, half;
+	bool plain; /* the table holds nothing but leaves of one slot */
+	bool many;  /* map was asked for no leaf larger than a slot */
+};
+
+#define SN_HAND_NO_LEAF ((uint64_t)1 << 32)
+
+static inline uint64_t sn_asked(uint32_t rights, uint32_t attr)
+{
+	return (uint64_t)attr << 32 | rights;
+}
+
+/* One format's writer: the functions of snest/table.h, with their arguments as they came. */
 struct sn_writer {
-	int (*map)(struct snest_table *table, const struct sn_piece *piece, bool replace);
-	int (*unmap)(struct snest_table *table, uint64_t first, uint64_t last, bool whole,
+	int (*map)(struct snest_table *table, uint64_t first, uint64_t last, uint64_t addr,
+	           uint32_t rights, uint32_t attr, uint32_t flags);
+	int (*unmap)(struct snest_table *table, uint64_t first, uint64_t last, uint32_t flags,
 	             uint64_t *bytes);
 	int (*cut)(struct snest_table *table, uint64_t at);
 	int (*merge)(struct snest_table *table, uint64_t first, uint64_t last);
 	/* gives back all pages but the roots */
 	void (*empty)(struct snest_table *table);
-	/* lg2 bytes of a table; leaf sizes of all levels; address bits that a table entry holds */
+	/*
+	 * lg2 bytes of a table; leaf sizes of all levels; address bits that a table
+	 * entry holds; those that a leaf holds at FMT_ADDR_UP
+	 */
 	unsigned (*table_lg2)(const struct sn_pt *pt, unsigned half, unsigned level);
 	uint64_t (*sizes)(const struct sn_pt *pt, unsigned half);
 	uint64_t (*table_mask)(const struct sn_pt *pt, unsigned half);
+	uint64_t (*leaf_mask)(const struct sn_pt *pt, unsigned half);
 };
 
 /*
@@ -89,12 +153,7 @@ struct sn_table_retired {
 };
 
 struct snest_table {
-	/* The leaf table used last; leaf_first > leaf_last: none. */
-	uint64_t leaf_first, leaf_last; /* input it translates */
-	void *leaf;
-	unsigned leaf_half;
-	uint64_t leaf_witness; /* an entry of it that may be used */
-
+	struct sn_hand hand;
 	bool pooled; /* pages are the VM's pool's, and counted in sn_page.used */
 	bool quiet;  /* nobody walks it any more: pages go back at once */
 	struct sn_pt pt;
@@ -103,10 +162,12 @@ struct snest_table {
 	struct snest_table_memory memory; /* pooled: only delta, 0, is used */
 	void *root[2];                    /* [1]: upper half, or NULL */
 	uint8_t root_lg2[2], page_lg2[2]; /* page: every table below the root */
-	uint64_t sizes[2], table_mask[2];
+	uint64_t sizes[2], table_mask[2], leaf_mask[2];
 	uint64_t bytes;
 
-	void *reserve; /* pages for the change at hand, chained through their first word */
+	/* pages for the change at hand; pooled: chained through their records, else first words */
+	struct sn_page *reserve_pool;
+	void *reserve;
 	/* pooled: chain of what the change at hand took out */
 	struct sn_page *retiring, *retiring_tail;
 	struct {
@@ -127,6 +188,13 @@ static inline void *sn_table_take(struct snest_table *table)
 {
 	void **page = table->reserve;
 
+	if (table->pooled) {
+		struct sn_page *record = table->reserve_pool;
+
+		assert(record);
+		table->reserve_pool = record->next;
+		return sn_pool_ptr(record);
+	}
 	assert(page);
 	table->reserve = *page;
 	*page = NULL;
@@ -144,6 +212,22 @@ void sn_table_settle(struct snest_table *table);
 
 /* Frees the object of a table that was destroyed and has no pages left. */
 void sn_table_release(struct snest_table *table);
+
+/* No table is at hand any more. */
+static inline void sn_table_forget(struct snest_table *table)
+{
+	table->hand.first = 1;
+	table->hand.span = 0;
+	table->hand.grain = UINT64_MAX;
+}
+
+/* No leaf is remembered any more; no entry is like it. */
+static inline void sn_hand_no_leaf(struct sn_hand *h)
+{
+	h->flags = SN_HAND_NO_LEAF;
+	h->leaf = 0;
+	h->fixed = UINT64_MAX;
+}
 
 static inline uint64_t sn_table_addr(const struct snest_table *table, const void *page)
 {

@@ -14,7 +14,7 @@ static int F(cut)(struct snest_table *t, uint64_t at)
 
 	if (!F(locate)(&x, at, at) || F(misaligned)(&x, at, UINT64_MAX))
 		return -EINVAL;
-	s = F(find)(&x, at);
+	s = F(find)(&x, at, 0);
 	e = F(decode)(x.pt, x.half, s.level, s.raw);
 	if (e.kind != SN_ENTRY_LEAF || !(at & sn_mask(e.lg2)))
 		return 0;

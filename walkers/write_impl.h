@@ -31,14 +31,9 @@ static inline bool F(misaligned)(const struct sn_edit *x, uint64_t first, uint64
 	return (first | (last + 1)) & ((sizes & -sizes) - 1);
 }
 
-/* Whether first..last is in the leaf table used last, and needs no other. */
-static inline bool F(at_hand)(const struct snest_table *t, uint64_t first, uint64_t last)
-{
-	return first >= t->leaf_first && last <= t->leaf_last && first <= last &&
-	       (first != t->leaf_first || last != t->leaf_last);
-}
-
 #include "walkers/write_unmap_impl.h"
+
+#include "walkers/write_hand_impl.h"
 
 /* ---- Mapping --------------------------------------------------------------- */
 
@@ -120,144 +115,258 @@ static int F(map_table)(struct sn_edit *x, unsigned level, void *table, uint64_t
 	}
 }
 
-/* Remembers a leaf table, so that the next change near it need not look for it. */
-static inline void F(keep)(const struct sn_edit *x, void *table, uint64_t in)
+/* Whether leaves of 2^lg2 bytes of `level` can be made of a whole piece. */
+static inline bool F(makes)(const struct sn_pt *pt, unsigned half, unsigned level, unsigned lg2,
+                            const struct sn_piece *p)
 {
-	unsigned width = F(shift)(x->pt, x->half, 0) + F(index_bits)(x->pt, x->half, 0);
-	uint64_t first = in & ~sn_mask(width), last = in | sn_mask(width);
-	struct snest_table *t = x->t;
+	uint64_t size = sn_mask(lg2), bytes = p->last - p->first, raw;
 
-	t->leaf = table;
-	t->leaf_half = x->half;
-	t->leaf_witness = F(index)(x, 0, in);
-	t->leaf_first = first < x->span_first ? x->span_first : first;
-	t->leaf_last = last > x->span_last ? x->span_last : last;
+	return !((p->first | p->addr | (p->last + 1)) & size) && p->addr + bytes >= p->addr &&
+	       !F(make_leaf)(pt, half, level, lg2, p->addr, p->rights, p->attr, &raw) &&
+	       !F(make_leaf)(pt, half, level, lg2, p->addr + (bytes - size), p->rights, p->attr,
+	                     &raw);
 }
 
-/* Whether leaves of the piece can be made at all: first and last of the smallest size. */
-static bool F(makes)(const struct sn_edit *x)
+/* The lowest level at which one table holds a piece and more; above the root: none. */
+static inline unsigned F(level_around)(const struct sn_edit *x, const struct sn_piece *p)
 {
-	const struct sn_piece *p = x->piece;
-	uint64_t size, raw;
-	unsigned level = 0, lg2;
+	unsigned level = 0;
 
-	if (!p->sizes || p->addr + (p->last - p->first) < p->addr)
-		return false;
-	lg2 = (unsigned)__builtin_ctzll(p->sizes);
-	size = sn_mask(lg2);
-	if ((p->first | p->addr | (p->last + 1)) & size)
-		return false;
-	while (!(F(leaf_sizes)(x->pt, x->half, level) >> lg2 & 1))
-		level++;
-	return !F(make_leaf)(x->pt, x->half, level, lg2, p->addr, p->rights, p->attr, &raw) &&
-	       !F(make_leaf)(x->pt, x->half, level, lg2, p->addr + (p->last - p->first - size),
-	                     p->rights, p->attr, &raw);
-}
+	for (; level <= x->pt->top[x->half]; level++) {
+		uint64_t mask = sn_mask(F(shift)(x->pt, x->half, level) +
+		                        F(index_bits)(x->pt, x->half, level));
 
-/* Maps a piece in the leaf table used last: the way of every small mapping. */
-static inline int F(map_at_hand)(struct snest_table *t, const struct sn_piece *p, uint64_t sizes)
-{
-	struct sn_edit x = {.t = t, .pt = &t->pt, .half = t->leaf_half};
-	unsigned shift = F(shift)(x.pt, x.half, 0), lg2 = (unsigned)__builtin_ctzll(sizes);
-	uint64_t raw, i = F(index)(&x, 0, p->first);
-	uint64_t bytes = p->last - p->first, n = (bytes >> shift) + 1;
-
-	if (((p->first | p->addr | (p->last + 1)) & sn_mask(lg2)) || p->addr + bytes < p->addr ||
-	    F(make_leaf)(x.pt, x.half, 0, lg2, p->addr, p->rights, p->attr, &raw) ||
-	    F(make_leaf)(x.pt, x.half, 0, lg2, p->addr + (bytes - sn_mask(lg2)), p->rights, p->attr,
-	                 &raw))
-		return -EINVAL;
-	if (F(any)(t->leaf, i, n))
-		return -EEXIST;
-	if (sizes == (uint64_t)1 << shift) {
-		F(put_leaves)(&x, 0, t->leaf, p, p->first, shift, n);
-	} else {
-		struct sn_piece part = *p;
-
-		part.sizes = sizes;
-		F(put_piece)(&x, 0, t->leaf, &part);
+		if (!((p->first ^ p->last) & ~mask) && p->last - p->first < mask)
+			break;
 	}
-	F(count)(&x, 0, t->leaf, n);
-	return 0;
+	return level;
 }
 
-/* Maps x->piece, less than a leaf table, where no leaf table is at hand. */
-static int F(map_near)(struct sn_edit *x, uint64_t sizes)
+/* Makes a new table of `level` reachable from an entry that is empty, with tables between. */
+static inline void F(link_up)(struct sn_edit *x, const struct sn_slot *s, unsigned level,
+                              void *table, uint64_t in)
+{
+	while (++level < s->level) {
+		void *upper = sn_table_take(x->t);
+
+		F(put)(x->pt, upper, F(index)(x, level, in), F(link)(x, level, table));
+		F(count)(x, level, upper, 1);
+		table = upper;
+	}
+	F(put)(x->pt, s->table, s->index, F(link)(x, level, table));
+	F(count)(x, level, s->table, 1);
+}
+
+/*
+ * Maps x->piece in one table of `level`, which is there or needs to be made.
+ * `sizes` are as map_at_hand takes them.
+ */
+static int F(map_near)(struct sn_edit *x, unsigned level, uint64_t sizes)
 {
 	const struct sn_piece *p = x->piece;
-	struct sn_slot s = F(find)(x, p->first);
-	struct sn_piece part = *p;
-	void *leaf, *table;
+	struct sn_slot s = F(find)(x, p->first, level);
+	void *table;
 	int ret;
 
-	if (s.level == 0) {
-		F(keep)(x, s.table, p->first);
+	if (s.level == level) {
+		F(keep)(x, s.table, level, p->first);
 		return F(map_at_hand)(x->t, p, sizes);
 	}
 	if (s.raw)
 		return -EEXIST;
-	ret = sn_table_reserve(x->t, x->half, s.level);
+	ret = sn_table_reserve(x->t, x->half, s.level - level);
 	if (ret)
 		return ret;
-	part.sizes = sizes;
-	leaf = table = sn_table_take(x->t);
-	F(put_piece)(x, 0, leaf, &part);
-	F(count)(x, 0, leaf, ((p->last - p->first) >> F(shift)(x->pt, x->half, 0)) + 1);
-	for (unsigned level = 1; level <= s.level; level++) {
-		void *upper = level == s.level ? s.table : sn_table_take(x->t);
-
-		F(put)(x->pt, upper, F(index)(x, level, p->first), F(link)(x, level, table));
-		F(count)(x, level, upper, 1);
-		table = upper;
-	}
-	F(keep)(x, leaf, p->first);
+	table = sn_table_take(x->t);
+	F(keep)(x, table, level, p->first);
+	(void)F(map_at_hand)(x->t, p, sizes);
+	F(link_up)(x, &s, level, table, p->first);
 	return 0;
 }
 
-static int F(map_anywhere)(struct snest_table *t, const struct sn_piece *piece, bool replace)
+/*
+ * Maps one leaf like the one remembered, where the table at hand is not. That
+ * it fits was checked; 1: it is not of the same half.
+ */
+static int F(map_far)(struct snest_table *t, uint64_t first, uint64_t addr)
 {
-	struct sn_piece p = *piece;
-	struct sn_edit x = {.t = t, .pt = &t->pt, .replace = replace, .piece = &p};
-	unsigned width, top;
+	struct sn_hand *h = &t->hand;
+	struct sn_edit x = {.t = t, .pt = &t->pt};
+	uint64_t raw = h->leaf | F(placed)(addr);
+	unsigned level = h->level;
 	struct sn_slot s;
-	uint64_t small;
 	int ret;
 
-	if (!F(locate)(&x, p.first, p.last))
+	if (!F(locate)(&x, first, first | sn_mask(h->shift)))
 		return -EINVAL;
-	p.sizes &= t->sizes[x.half];
-	if (!F(makes)(&x))
+	if (x.half != h->half)
+		return 1;
+	s = F(find)(&x, first, level);
+	if (s.raw)
+		return -EEXIST;
+	if (s.level != level) {
+		void *table;
+
+		ret = sn_table_reserve(t, x.half, s.level - level);
+		if (ret)
+			return ret;
+		table = sn_table_take(t);
+		F(put_native)(table, F(index)(&x, level, first), 1, raw, 0);
+		F(count)(&x, level, table, 1);
+		F(link_up)(&x, &s, level, table, first);
+		F(keep)(&x, table, level, first);
+		return 0;
+	}
+	F(put_native)(s.table, s.index, 1, raw, 0);
+	F(count)(&x, level, s.table, 1);
+	F(keep)(&x, s.table, level, first);
+	return 0;
+}
+
+static int F(map_anywhere)(struct snest_table *t, struct sn_piece *p, bool replace)
+{
+	struct sn_edit x = {.t = t, .pt = &t->pt, .replace = replace, .piece = p};
+	unsigned level = 0, top, lg2;
+	struct sn_slot s;
+	int ret;
+
+	if (!F(locate)(&x, p->first, p->last))
 		return -EINVAL;
-	width = F(shift)(x.pt, x.half, 0) + F(index_bits)(x.pt, x.half, 0);
-	small = p.sizes & F(leaf_sizes)(x.pt, x.half, 0);
-	if (!replace && small && !((p.first ^ p.last) & ~sn_mask(width)) &&
-	    p.last - p.first < sn_mask(width))
-		return F(map_near)(&x, small);
+	p->sizes &= t->sizes[x.half];
+	if (!p->sizes)
+		return -EINVAL;
+	lg2 = (unsigned)__builtin_ctzll(p->sizes);
+	while (!(F(leaf_sizes)(x.pt, x.half, level) >> lg2 & 1))
+		level++;
+	if (!F(makes)(x.pt, x.half, level, lg2, p))
+		return -EINVAL;
 	top = x.pt->top[x.half];
+	level = F(level_around)(&x, p);
+	if (!replace && level <= top) {
+		uint64_t sizes = p->sizes & F(leaf_sizes)(x.pt, x.half, level);
+		unsigned least = sizes ? (unsigned)__builtin_ctzll(sizes) : 0;
+
+		if (sizes && (least == lg2 || F(makes)(x.pt, x.half, level, least, p)))
+			return F(map_near)(&x, level, sizes);
+	}
 	x.dry = true;
-	ret = F(map_table)(&x, top, t->root[x.half], p.first, p.last);
+	ret = F(map_table)(&x, top, t->root[x.half], p->first, p->last);
 	if (!ret)
 		ret = sn_table_reserve(t, x.half, x.need);
 	if (ret)
 		return ret;
 	x.dry = false;
-	(void)F(map_table)(&x, top, t->root[x.half], p.first, p.last);
+	(void)F(map_table)(&x, top, t->root[x.half], p->first, p->last);
 	sn_table_settle(t);
-	s = F(find)(&x, p.last);
-	if (s.level == 0)
-		F(keep)(&x, s.table, p.last);
+	s = F(find)(&x, p->last, 0);
+	F(keep)(&x, s.table, s.level, p->last);
 	return 0;
 }
 
-static int F(map)(struct snest_table *t, const struct sn_piece *piece, bool replace)
+/* Any call of map: several leaves like those before, or not at all like them. */
+static __attribute__((noinline)) int F(map_any)(struct snest_table *t, uint64_t first,
+                                                uint64_t last, uint64_t addr, uint32_t rights,
+                                                uint32_t attr, uint32_t flags)
 {
-	if (F(at_hand)(t, piece->first, piece->last) && !replace) {
-		uint64_t sizes = F(leaf_sizes)(&t->pt, t->leaf_half, 0) & piece->sizes;
+	const struct sn_hand *h = &t->hand;
+	struct sn_piece p;
+	int ret;
 
-		if (sizes)
-			return F(map_at_hand)(t, piece, sizes);
+	if (sn_asked(rights, attr) == h->asked && flags == h->flags) {
+		uint64_t grain = sn_mask(h->shift);
+
+		if (last - first == grain && !(first & grain) && !(addr & h->beyond)) {
+			ret = F(map_far)(t, first, addr);
+			if (ret <= 0)
+				return ret;
+		} else if (F(map_alike)(t, first, last, addr, &ret)) {
+			return ret;
+		}
 	}
-	return F(map_anywhere)(t, piece, replace);
+	if (!sn_piece_init(&p, first, last, addr, rights, attr, flags))
+		return -EINVAL;
+	if (!(flags & SNEST_TABLE_REPLACE) && F(at_hand)(t, first, last)) {
+		uint64_t sizes = p.sizes & F(leaf_sizes)(&t->pt, h->half, h->level);
+
+		if (sizes &&
+		    F(makes)(&t->pt, h->half, h->level, (unsigned)__builtin_ctzll(sizes), &p))
+			return F(map_at_hand)(t, &p, sizes);
+	}
+	return F(map_anywhere)(t, &p, flags & SNEST_TABLE_REPLACE);
+}
+
+/* Any call of unmap. */
+static __attribute__((noinline)) int F(unmap_any)(struct snest_table *t, uint64_t first,
+                                                  uint64_t last, uint32_t flags, uint64_t *bytes)
+{
+	struct sn_edit x = {.t = t, .pt = &t->pt, .whole = flags & SNEST_TABLE_WHOLE};
+
+	if (flags & ~SNEST_TABLE_WHOLE)
+		return -EINVAL;
+	if (F(at_hand)(t, first, last) && F(unmap_at_hand)(t, first, last, x.whole, bytes))
+		return 0;
+	if (!F(locate)(&x, first, last) || F(misaligned)(&x, first, last))
+		return -EINVAL;
+	if (!F(at_hand)(t, first, last)) {
+		struct sn_slot s = F(find)(&x, first, 0);
+
+		if (s.raw) {
+			F(keep)(&x, s.table, s.level, first);
+			if (F(at_hand)(t, first, last) &&
+			    F(unmap_at_hand)(t, first, last, x.whole, bytes))
+				return 0;
+		}
+	}
+	return F(unmap_anywhere)(&x, first, last, bytes);
+}
+
+/* ---- One leaf, like the one before -------------------------------------------- */
+
+static int F(map)(struct snest_table *t, uint64_t first, uint64_t last, uint64_t addr,
+                  uint32_t rights, uint32_t attr, uint32_t flags)
+{
+	const struct sn_hand *h = &t->hand;
+	uint64_t in = first - h->first;
+
+	if (__builtin_expect(last - first == h->grain && in <= h->span && !(in & h->grain) &&
+	                             !(addr & h->beyond) && sn_asked(rights, attr) == h->asked &&
+	                             flags == h->flags,
+	                     1)) {
+		char *entry = h->entries + (in >> h->shift << F(ENTRY_LG2));
+
+		if (F(peek)(entry))
+			return -EEXIST;
+		F(store)(entry, h->leaf | F(placed)(addr));
+		if (h->used)
+			++*h->used;
+		return 0;
+	}
+	return F(map_any)(t, first, last, addr, rights, attr, flags);
+}
+
+static int F(unmap)(struct snest_table *t, uint64_t first, uint64_t last, uint32_t flags,
+                    uint64_t *bytes)
+{
+	const struct sn_hand *h = &t->hand;
+	uint64_t in = first - h->first;
+
+	if (__builtin_expect(last - first == h->grain && in <= h->span && !(in & h->grain) &&
+	                             !(flags & ~SNEST_TABLE_WHOLE),
+	                     1)) {
+		char *entry = h->entries + (in >> h->shift << F(ENTRY_LG2));
+
+		if (F(one_slot)(t, F(peek)(entry))) {
+			F(store)(entry, 0);
+			if (bytes)
+				*bytes = h->grain + 1;
+			if (h->used)
+				--*h->used;
+			if (!F(still_used)(h))
+				F(emptied)(t, first);
+			return 0;
+		}
+	}
+	return F(unmap_any)(t, first, last, flags, bytes);
 }
 
 #include "walkers/write_cut_impl.h"
@@ -319,6 +428,28 @@ static uint64_t F(table_mask)(const struct sn_pt *pt, unsigned half)
 	return mask;
 }
 
+static uint64_t F(leaf_mask)(const struct sn_pt *pt, unsigned half)
+{
+	unsigned shift = F(shift)(pt, half, 0);
+	uint64_t mask = 0, base, raw;
+	uint32_t rights = 1;
+
+	while (rights < SNEST_RIGHTS && F(make_leaf)(pt, half, 0, shift, 0, rights, 0, &base))
+		rights++;
+	if (F(make_leaf)(pt, half, 0, shift, 0, rights, 0, &base))
+		return 0;
+	/* Without gaps, so that all addresses between two that fit do. */
+	for (unsigned bit = shift; bit < 64; bit++) {
+		uint64_t addr = (uint64_t)1 << bit;
+
+		if (F(make_leaf)(pt, half, 0, shift, addr, rights, 0, &raw) || !F(placed)(addr) ||
+		    raw != (base | F(placed)(addr)))
+			break;
+		mask |= addr;
+	}
+	return mask;
+}
+
 static const struct sn_writer F(writer) = {
 	.map = F(map),
 	.unmap = F(unmap),
@@ -328,4 +459,5 @@ static const struct sn_writer F(writer) = {
 	.table_lg2 = F(table_lg2),
 	.sizes = F(sizes),
 	.table_mask = F(table_mask),
+	.leaf_mask = F(leaf_mask),
 };

@@ -21,6 +21,22 @@ static inline void F(store)(void *entry, uint64_t raw)
 		__atomic_store_n((uint32_t *)entry, (uint32_t)raw, __ATOMIC_RELEASE);
 }
 
+/* n little-endian entries from i on; each is `step` more than the one before. */
+static inline void F(put_native)(void *table, uint64_t i, uint64_t n, uint64_t raw, uint64_t step)
+{
+	const size_t size = 1u << F(ENTRY_LG2);
+	char *entry = (char *)table + i * size;
+
+	for (; n >= 4; n -= 4, entry += 4 * size, raw += 4 * step) {
+		F(store)(entry, raw);
+		F(store)(entry + size, raw + step);
+		F(store)(entry + 2 * size, raw + 2 * step);
+		F(store)(entry + 3 * size, raw + 3 * step);
+	}
+	for (; n; n--, entry += size, raw += step)
+		F(store)(entry, raw);
+}
+
 /* n entries from i on; each is `step` more than the one before. */
 static inline void F(put_run)(const struct sn_pt *pt, void *table, uint64_t i, uint64_t n,
                               uint64_t raw, uint64_t step)
@@ -31,8 +47,7 @@ static inline void F(put_run)(const struct sn_pt *pt, void *table, uint64_t i, u
 		for (; n; n--, entry += 1u << F(ENTRY_LG2), raw += step)
 			F(store)(entry, sn_entry_swap(raw, F(ENTRY_LG2)));
 	} else {
-		for (; n; n--, entry += 1u << F(ENTRY_LG2), raw += step)
-			F(store)(entry, raw);
+		F(put_native)(table, i, n, raw, step);
 	}
 }
 
@@ -76,19 +91,29 @@ static inline uint64_t F(peek)(const char *entry)
 	                         : __atomic_load_n((const uint32_t *)entry, __ATOMIC_RELAXED);
 }
 
-/* Whether any of n entries is used. Relaxed: only the caller's thread makes entries used. */
-static inline bool F(any)(const void *table, uint64_t i, uint64_t n)
+/*
+ * The bits in which any of n entries differs from `like`. Relaxed: only the
+ * caller's thread makes entries used.
+ */
+static inline uint64_t F(differ)(const void *table, uint64_t i, uint64_t n, uint64_t like)
 {
 	const size_t step = 1u << F(ENTRY_LG2);
 	const char *entry = (const char *)table + i * step;
-	uint64_t all = 0;
+	uint64_t even = 0, odd = 0;
 
-	for (; n >= 4; n -= 4, entry += 4 * step)
-		all |= F(peek)(entry) | F(peek)(entry + step) | F(peek)(entry + 2 * step) |
-		       F(peek)(entry + 3 * step);
+	for (; n >= 4; n -= 4, entry += 4 * step) {
+		even |= (F(peek)(entry) ^ like) | (F(peek)(entry + 2 * step) ^ like);
+		odd |= (F(peek)(entry + step) ^ like) | (F(peek)(entry + 3 * step) ^ like);
+	}
 	for (; n; n--, entry += step)
-		all |= F(peek)(entry);
-	return all;
+		even |= F(peek)(entry) ^ like;
+	return even | odd;
+}
+
+/* Whether any of n entries is used. */
+static inline bool F(any)(const void *table, uint64_t i, uint64_t n)
+{
+	return F(differ)(table, i, n, 0);
 }
 
 /* Clears n entries; returns how many were used. */
@@ -98,6 +123,16 @@ static inline uint64_t F(wipe)(void *table, uint64_t i, uint64_t n)
 	char *entry = (char *)table + i * step;
 	uint64_t used = 0;
 
+	for (; n >= 4; n -= 4, entry += 4 * step) {
+		used += F(peek)(entry) != 0;
+		F(store)(entry, 0);
+		used += F(peek)(entry + step) != 0;
+		F(store)(entry + step, 0);
+		used += F(peek)(entry + 2 * step) != 0;
+		F(store)(entry + 2 * step, 0);
+		used += F(peek)(entry + 3 * step) != 0;
+		F(store)(entry + 3 * step, 0);
+	}
 	for (; n; n--, entry += step) {
 		used += F(peek)(entry) != 0;
 		F(store)(entry, 0);
@@ -161,8 +196,8 @@ static inline uint64_t F(link)(const struct sn_edit *x, unsigned level, const vo
 	return F(make_table)(x->pt, x->half, level, level - 1, sn_table_addr(x->t, child));
 }
 
-/* The deepest entry on the way to `in`. */
-static inline struct sn_slot F(find)(const struct sn_edit *x, uint64_t in)
+/* The deepest entry on the way to `in`, down to level `lowest`. */
+static inline struct sn_slot F(find)(const struct sn_edit *x, uint64_t in, unsigned lowest)
 {
 	struct sn_slot s = {.table = x->t->root[x->half], .level = x->pt->top[x->half]};
 
@@ -172,7 +207,7 @@ static inline struct sn_slot F(find)(const struct sn_edit *x, uint64_t in)
 		s.index = F(index)(x, s.level, in);
 		s.raw = F(get)(x->pt, s.table, s.index);
 		s.first = in & ~sn_mask(F(shift)(x->pt, x->half, s.level));
-		if (!s.raw || s.level == 0)
+		if (!s.raw || s.level == lowest)
 			return s;
 		e = F(decode)(x->pt, x->half, s.level, s.raw);
 		if (e.kind == SN_ENTRY_LEAF)

@@ -99,19 +99,20 @@ static inline uint64_t F(clear)(struct sn_edit *x, unsigned level, void *table, 
 	return used;
 }
 
-/* Unmaps first..last in a table of level 0. */
-static inline void F(unmap_leaves)(struct sn_edit *x, void *table, uint64_t first, uint64_t last)
+/* Unmaps first..last, whole slots of a table, in none of which is a table. */
+static inline void F(unmap_leaves)(struct sn_edit *x, unsigned level, void *table, uint64_t first,
+                                   uint64_t last)
 {
 	uint64_t i;
 
-	if (F(has_groups)(x, 0)) {
+	if (F(has_groups)(x, level)) {
 		if (x->whole)
-			F(widen)(x, 0, table, &first, &last);
+			F(widen)(x, level, table, &first, &last);
 		else
-			F(detach)(x, 0, table, first, last);
+			F(detach)(x, level, table, first, last);
 	}
-	i = F(index)(x, 0, first);
-	F(clear)(x, 0, table, i, F(index)(x, 0, last) - i + 1);
+	i = F(index)(x, level, first);
+	F(clear)(x, level, table, i, F(index)(x, level, last) - i + 1);
 }
 
 /* Unmaps first..last below one table. Not dry: where it cuts, pages are reserved. */
@@ -121,7 +122,7 @@ static void F(unmap_table)(struct sn_edit *x, unsigned level, void *table, uint6
 	uint64_t slot_mask = sn_mask(F(shift)(x->pt, x->half, level)), end;
 
 	if (level == 0) {
-		F(unmap_leaves)(x, table, first, last);
+		F(unmap_leaves)(x, 0, table, first, last);
 		return;
 	}
 	if (x->whole)
@@ -171,7 +172,7 @@ static void F(count_cut)(struct sn_edit *x, uint64_t in, uint64_t first, uint64_
 {
 	uint64_t slot_last;
 
-	*s = F(find)(x, in);
+	*s = F(find)(x, in, 0);
 	if (!s->raw || (not_this && not_this->first == s->first && not_this->level == s->level))
 		return;
 	slot_last = s->first | sn_mask(F(shift)(x->pt, x->half, s->level));
@@ -179,8 +180,8 @@ static void F(count_cut)(struct sn_edit *x, uint64_t in, uint64_t first, uint64_
 		F(lower)(x, s, first, last, NULL);
 }
 
-/* Removes the tables on the way to `in` that became empty. */
-static void F(prune)(struct sn_edit *x, unsigned level, void *table, uint64_t in)
+/* Removes the tables on the way to `in` that became empty, as that of level `empty` has. */
+static void F(prune)(struct sn_edit *x, unsigned level, void *table, uint64_t in, unsigned empty)
 {
 	uint64_t i = F(index)(x, level, in), raw = F(get)(x->pt, table, i);
 	struct sn_entry e = F(decode)(x->pt, x->half, level, raw);
@@ -190,67 +191,34 @@ static void F(prune)(struct sn_edit *x, unsigned level, void *table, uint64_t in
 	if (e.kind != SN_ENTRY_TABLE)
 		return;
 	child = F(child)(x, &e);
-	if (level > 1)
-		F(prune)(x, level - 1, child, in);
-	if (F(unused)(x, level - 1, child, &witness)) {
+	if (level - 1 > empty)
+		F(prune)(x, level - 1, child, in, empty);
+	if (level - 1 == empty || F(unused)(x, level - 1, child, &witness)) {
 		F(put)(x->pt, table, i, 0);
 		F(count)(x, level, table, 0 - (uint64_t)1);
 		sn_table_retire(x->t, x->half, child, false);
 	}
 }
 
-static int F(unmap_anywhere)(struct snest_table *t, uint64_t first, uint64_t last, bool whole,
-                             uint64_t *bytes)
+/* Unmaps first..last, wherever that is. x is that of a located range. */
+static int F(unmap_anywhere)(struct sn_edit *x, uint64_t first, uint64_t last, uint64_t *bytes)
 {
-	struct sn_edit x = {.t = t, .pt = &t->pt, .whole = whole};
 	int ret;
 
-	if (!F(locate)(&x, first, last) || F(misaligned)(&x, first, last))
-		return -EINVAL;
-	if (!whole) {
+	if (!x->whole) {
 		struct sn_slot a, b;
 
-		x.dry = true;
-		F(count_cut)(&x, first, first, last, NULL, &a);
-		F(count_cut)(&x, last, first, last, &a, &b);
-		ret = sn_table_reserve(t, x.half, x.need);
+		x->dry = true;
+		F(count_cut)(x, first, first, last, NULL, &a);
+		F(count_cut)(x, last, first, last, &a, &b);
+		ret = sn_table_reserve(x->t, x->half, x->need);
 		if (ret)
 			return ret;
-		x.dry = false;
+		x->dry = false;
 	}
-	F(unmap_table)(&x, x.pt->top[x.half], t->root[x.half], first, last);
-	sn_table_settle(t);
-	*bytes = x.bytes;
+	F(unmap_table)(x, x->pt->top[x->half], x->t->root[x->half], first, last);
+	sn_table_settle(x->t);
+	if (bytes)
+		*bytes = x->bytes;
 	return 0;
-}
-
-/* The leaf table used last has become empty: removes it. */
-static void F(drop_leaf)(struct snest_table *t, uint64_t in)
-{
-	struct sn_edit x = {.t = t, .pt = &t->pt, .half = t->leaf_half};
-
-	F(prune)(&x, x.pt->top[x.half], t->root[x.half], in);
-	sn_table_settle(t);
-}
-
-/* Unmaps in the leaf table used last. Cutting needs no pages there. */
-static inline int F(unmap_at_hand)(struct snest_table *t, uint64_t first, uint64_t last, bool whole,
-                                   uint64_t *bytes)
-{
-	struct sn_edit x = {.t = t, .pt = &t->pt, .half = t->leaf_half, .whole = whole};
-
-	if (F(misaligned)(&x, first, last))
-		return -EINVAL;
-	F(unmap_leaves)(&x, t->leaf, first, last);
-	*bytes = x.bytes;
-	if (x.pt->top[x.half] && F(unused)(&x, 0, t->leaf, &t->leaf_witness))
-		F(drop_leaf)(t, last);
-	return 0;
-}
-
-static int F(unmap)(struct snest_table *t, uint64_t first, uint64_t last, bool whole,
-                    uint64_t *bytes)
-{
-	return F(at_hand)(t, first, last) ? F(unmap_at_hand)(t, first, last, whole, bytes)
-	                                  : F(unmap_anywhere)(t, first, last, whole, bytes);
 }
