@@ -119,6 +119,8 @@ class Report:
                 ("flat array", "random/{}/flat", None),
                 ("flat array in a read section", "random/{}/flat in a section", "random/{}/flat"),
                 ("**snest**", "random/{}/snest", "random/{}/flat"),
+                ("snest, begin and end of the section called", "random/{}/snest, section called",
+                 "random/{}/flat"),
                 ("snest in a section that is open", "random/{}/snest, section held",
                  "random/{}/flat"),
                 ("flat array, 16 in a call", "batch/{}/flat batch", "random/{}/flat"),

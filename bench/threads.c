@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <snest/read_inline.h>
 #include "bench/families.h"
 #include "bench/limits.h"
 #include "bench/peers.h"
@@ -91,9 +92,9 @@ static unsigned disturb(const struct disturbance *d, uint64_t leaf)
 		struct snest_translation t;
 
 		first += LEAVES * PAGE;
-		snest_read_begin();
+		snest_read_begin_inline();
 		snest_translate(g->device, first, SNEST_READ, &t, NULL);
-		snest_read_end();
+		snest_read_end_inline();
 		snest_space_invalidate(g->space, first, first + PAGE - 1, 0);
 		break;
 	}
@@ -175,10 +176,10 @@ static void read_snest(struct gb_run *run, struct threads *t, unsigned space)
 
 	while (gb_next(run, BLOCK)) {
 		for (unsigned i = 0; i < BLOCK; i++) {
-			snest_read_begin();
+			snest_read_begin_inline();
 			snest_translate(device, random_below(&seed, LEAVES) * PAGE, SNEST_READ, &tr,
 			                NULL);
-			snest_read_end();
+			snest_read_end_inline();
 			sum += tr.host;
 		}
 		snest_thread_quiescent();
