@@ -137,12 +137,12 @@ static inline __attribute__((always_inline)) bool hit(const struct sn_tree *tree
 	unsigned shift;
 	uint64_t entry = upper(tree, iova, &shift);
 
-	/* Said three times, so that the first two are made of constants. */
+	/* Said three times, so that each is made of constants. Larger leaves are left to others. */
 	if (__builtin_expect(leads_on(entry), 1))
 		return leaf(next_entry(entry, iova, SN_SH_SHIFT0), iova, SN_SH_SHIFT0, access, t);
 	if (__builtin_expect(shift == 21, 1))
 		return leaf(entry, iova, 21, access, t);
-	return leaf(entry, iova, shift, access, t);
+	return shift == 30 && leaf(entry, iova, 30, access, t);
 }
 
 /* `device` is whose request it is, NULL if nobody's: it only counts. */
