@@ -1,186 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Sync of a mirrored space, the general way; see sync.h. */
+/*
+ * Sync of a mirrored space, the general way (sync.h): windows of runs, what no
+ * longer agrees unmapped, what is missing mapped. Here too, because it also goes
+ * by units: host memory that was taken away.
+ */
 #include <errno.h>
-#include <inttypes.h>
-#include "core/probe.h"
 #include "shadow/sync.h"
 #include "shadow/track.h"
-
-/* ---- Leaves --------------------------------------------------------------- */
-
-uint64_t *sn_sync_slot(struct sn_sync *s, uint64_t iova, unsigned shift, unsigned origin,
-                       int *error)
-{
-	return sn_tree_slot(s->tree, &s->space->graveyard, iova, shift, origin, error);
-}
-
-static void erase(struct sn_sync *s, uint64_t first, uint64_t last)
-{
-	sn_tree_clear(s->tree, first, last);
-}
-
-/* A table that a leaf with these rights must not take the place of. */
-static bool is_kept(uint64_t entry, unsigned shift, uint64_t rights)
-{
-	return (rights & SN_SH_HELD) && sn_sh_is_table(entry, shift);
-}
-
-/* Stores first..last as the largest leaves that fit. 0, or -errno with nothing stored. */
-static int insert(struct sn_sync *s, uint64_t first, uint64_t last, uint64_t host, uint64_t rights,
-                  unsigned origin, bool start)
-{
-	uint64_t at = first;
-
-	if (origin > SN_SH_SHIFT0)
-		sn_tree_note_origin(s->tree, origin);
-	if (s->space->log_dirty && (rights & SNEST_WRITE))
-		rights = (rights & ~(uint64_t)SNEST_WRITE) | SN_SH_LOGGED;
-	for (;;) {
-		unsigned shift = SN_SH_SHIFT0;
-		uint64_t entry, *slot;
-		int error;
-
-		while (shift + SN_SH_BITS <= SN_SH_LEAF_MAX &&
-		       !((at | host) & sn_mask(shift + SN_SH_BITS)) &&
-		       last - at >= sn_mask(shift + SN_SH_BITS))
-			shift += SN_SH_BITS;
-		slot = sn_sync_slot(s, at, shift, origin, &error);
-		/* What is put back during a visit goes where it was: the visit is in that table. */
-		while (slot && is_kept(*slot, shift, rights)) {
-			shift -= SN_SH_BITS;
-			slot = sn_sync_slot(s, at, shift, origin, &error);
-		}
-		if (!slot) {
-			if (at != first)
-				erase(s, first, at - 1);
-			return error;
-		}
-		/* Neighbours of the same size need no descent of their own. */
-		do {
-			entry = host | rights | (start ? SN_SH_START : 0);
-			if (origin > SN_SH_SHIFT0)
-				entry |= (uint64_t)origin << SN_SH_ORIGIN_SHIFT;
-			start = false;
-			sn_tree_store(s->tree, &s->space->graveyard, slot, shift, entry);
-			s->space->stats.leaves_published++;
-			if (last - at == sn_mask(shift))
-				return 0;
-			at += sn_mask(shift) + 1;
-			host += sn_mask(shift) + 1;
-			slot++;
-		} while (((uintptr_t)slot & 4095) && last - at >= sn_mask(shift) &&
-		         !is_kept(*slot, shift, rights) &&
-		         (shift == SN_SH_LEAF_MAX || last - at < sn_mask(shift + SN_SH_BITS) ||
-		          ((at | host) & sn_mask(shift + SN_SH_BITS))));
-	}
-}
-
-/* ---- Operations -------------------------------------------------------------- */
-
-/* Tells the sink what it lacks. */
-static void report(struct sn_mirror *m)
-{
-	if (m->missing && m->sink.failed)
-		m->sink.failed(m->sink.opaque, m->missing_first, m->missing_last, m->missing);
-	m->missing = 0;
-}
-
-void sn_sync_failed(struct sn_sync *s, uint64_t first, uint64_t last, int error)
-{
-	struct sn_mirror *m = s->mirror;
-
-	s->space->stats.sink_errors++;
-	if (!m->error)
-		m->error = error;
-	/* One report for all that touches, or a hostile guest makes a million. */
-	if (m->missing == error && first >= m->missing_first && first - 1 <= m->missing_last) {
-		if (m->missing_last < last)
-			m->missing_last = last;
-		return;
-	}
-	report(m);
-	m->missing = error;
-	m->missing_first = first;
-	m->missing_last = last;
-}
-
-/* An operation that the sink refused: the shadow goes back to what the sink holds. */
-static void refused(struct sn_sync *s, const struct snest_sink_op *op, int error)
-{
-	struct sn_mirror *m = s->mirror;
-
-	s->disturbed = true;
-	erase(s, op->first, op->last);
-	if (op->map) {
-		sn_sync_failed(s, op->first, op->last, error);
-	} else {
-		s->space->stats.sink_errors++;
-		if (!m->error)
-			m->error = error;
-		sn_log_guest(s->space->vm, SNEST_LOG_WARNING,
-		             "a sink refused to unmap IOVA 0x%" PRIx64 " - 0x%" PRIx64 ": error %d",
-		             op->first, op->last, error);
-		/* Still held by the sink; lookups do not use it, the next sync tries again. */
-		insert(s, op->first, op->last, op->host, SN_SH_HELD, 0, true);
-	}
-}
-
-void sn_sync_flush(struct sn_sync *s)
-{
-	struct sn_mirror *m = s->mirror;
-	struct snest_space_stats *stats = &s->space->stats;
-	uint64_t applied = 0, maps = 0, pages = 0;
-	unsigned at = 0;
-
-	while (at < m->count) {
-		size_t done = 0;
-		int ret = m->sink.apply(m->sink.opaque, &m->op[at], m->count - at, &done);
-
-		SN_PROBE4(sink, s->space, m->count - at, done, ret);
-		stats->sink_batches++;
-		if (done > m->count - at)
-			done = m->count - at;
-		for (unsigned i = at; i < at + done; i++) {
-			maps += m->op[i].map;
-			if (m->op[i].map)
-				pages += (m->op[i].last - m->op[i].first + 4096) >> 12;
-		}
-		applied += done;
-		at += (unsigned)done;
-		if (at < m->count) {
-			refused(s, &m->op[at], ret ? ret : -EIO);
-			at++;
-		}
-	}
-	m->count = 0;
-	stats->sink_maps += maps;
-	stats->sink_unmaps += applied - maps;
-	stats->sink_pages += pages;
-}
-
-void sn_sync_queue(struct sn_sync *s, bool map, uint64_t first, uint64_t last, uint64_t host,
-                   uint64_t rights)
-{
-	struct sn_mirror *m = s->mirror;
-	struct snest_sink_op *prev = m->count ? &m->op[m->count - 1] : NULL;
-
-	/* Unmaps of neighbours are one: whole maps or, where they may be cut, parts of them. */
-	if (!map && prev && !prev->map && prev->last + 1 == first && prev->rights == rights &&
-	    prev->host + (first - prev->first) == host) {
-		prev->last = last;
-		return;
-	}
-	/* Not when the last place is taken: what is there may still grow. */
-	if (m->count == SN_MIRROR_BATCH)
-		sn_sync_flush(s);
-	m->op[m->count++] = (struct snest_sink_op){
-		.map = map,
-		.rights = (uint32_t)rights & (SNEST_READ | SNEST_WRITE),
-		.first = first,
-		.last = last,
-		.host = host,
-	};
-}
 
 /* ---- Pass A: unmap what no longer agrees ------------------------------------------ */
 
@@ -241,7 +67,7 @@ static void taken_along(struct sn_sync *s, uint64_t first, uint64_t last)
 		s->back = first;
 	if (s->again_last < last)
 		s->again_last = last;
-	erase(s, first, last);
+	sn_tree_clear(s->tree, first, last);
 }
 
 /* Unmaps the unit of a leaf, whole. */
@@ -267,8 +93,9 @@ static bool agrees(struct sn_sync *s, uint64_t first, uint64_t last, uint64_t ho
 /* A part of a leaf that begins at `first` stays: stored anew, without a word to the sink. */
 static bool keep_part(struct sn_sync *s, uint64_t first, uint64_t entry, uint64_t from, uint64_t to)
 {
-	return !insert(s, from, to, (entry & SN_SH_ADDR) + (from - first), sn_sh_rights(entry),
-	               sn_sh_origin(entry), from != first || (entry & SN_SH_START));
+	return !sn_sync_insert(s, from, to, (entry & SN_SH_ADDR) + (from - first),
+	                       sn_sh_rights(entry), sn_sh_origin(entry),
+	                       from != first || (entry & SN_SH_START));
 }
 
 static void drop_part(struct sn_sync *s, uint64_t first, uint64_t entry, uint64_t from, uint64_t to)
@@ -320,7 +147,7 @@ static void split_leaf(struct sn_sync *s, uint64_t first, unsigned shift, uint64
 	unsigned run = s->at;
 
 	s->cut = true;
-	erase(s, first, last);
+	sn_tree_clear(s->tree, first, last);
 	/* First what stays, so that nothing has been said yet if that cannot be stored. */
 	for (at = first;; at = to + 1) {
 		if (part_stays(s, first, last, entry, at, &to) &&
@@ -383,7 +210,7 @@ static int old_leaf(void *opaque, uint64_t iova, unsigned shift, uint64_t entry)
 static void map_hole(struct sn_sync *s, const struct snest_run *run, uint64_t first, uint64_t last)
 {
 	uint64_t host = run->addr + (first - run->first);
-	int ret = insert(s, first, last, host, run->rights, run->first_lg2, true);
+	int ret = sn_sync_insert(s, first, last, host, run->rights, run->first_lg2, true);
 
 	if (!ret) {
 		sn_sync_queue(s, true, first, last, host, run->rights);
@@ -568,108 +395,6 @@ void sn_sync_general(struct sn_sync *s, uint64_t first, uint64_t last)
 		sync_windows(s, last + 1, s->again_last);
 }
 
-/* What is compiled for a format. */
-struct direct {
-	void (*sync)(struct sn_sync *s, uint64_t first, uint64_t last);
-	bool (*same)(const struct snest_space *space, uint64_t first, uint64_t last);
-};
-
-/* Has the only stage tables of the shadow's shape, so that both can be read in step? */
-static const struct direct *direct_way(const struct snest_space *space)
-{
-	static const struct direct vtd_ss = {sn_sync_vtd_ss, sn_sync_vtd_ss_same};
-	static const struct direct x86_64 = {sn_sync_x86_64, sn_sync_x86_64_same};
-
-	if (space->stages.count != 1 || space->log_dirty || space->track ||
-	    (space->stages.pt[0].flags & SNEST_STAGE_HW_A) ||
-	    space->stages.pt[0].rights != SNEST_RIGHTS)
-		return NULL;
-	switch (space->stages.pt[0].format) {
-	case SNEST_FORMAT_VTD_SS:
-		return &vtd_ss;
-	case SNEST_FORMAT_X86_64:
-	case SNEST_FORMAT_AMD_V2:
-		return &x86_64;
-	default:
-		return NULL;
-	}
-}
-
-/*
- * While the dirty log is on, leaves lack their right to write, so none is the
- * same; it need not be looked at here.
- */
-void sn_mirror_watch_same(struct snest_space *space, bool on)
-{
-	const struct direct *direct = on ? direct_way(space) : NULL;
-
-	__atomic_store_n(&space->same, direct ? direct->same : NULL, __ATOMIC_RELEASE);
-}
-
-bool sn_mirror_unchanged(const struct snest_space *space, uint64_t first, uint64_t last)
-{
-	bool (*same)(const struct snest_space *, uint64_t, uint64_t) =
-		__atomic_load_n(&space->same, __ATOMIC_ACQUIRE);
-	uint64_t version = __atomic_load_n(&space->version, __ATOMIC_ACQUIRE);
-
-	/* A page of the guest that became several leaves is looked at as a whole. */
-	if (!same || (version & 1) || ((first ^ last) >> (SN_SH_SHIFT0 + SN_SH_BITS)) ||
-	    __atomic_load_n(&space->tree[0].origin, __ATOMIC_RELAXED) || !same(space, first, last))
-		return false;
-	__atomic_thread_fence(__ATOMIC_ACQUIRE);
-	return __atomic_load_n(&space->version, __ATOMIC_RELAXED) == version;
-}
-
-/* lg2 of what an invalidation names at least: the first stage's granule. */
-static unsigned smallest_page(const struct snest_space *space)
-{
-	unsigned lg2 = SN_SH_SHIFT0;
-
-	if (space->guest_stages) {
-		const struct snest_stage *stage = &space->stage_copy[0];
-
-		if (lg2 < stage->granule_lg2)
-			lg2 = stage->granule_lg2;
-		if (lg2 < stage->granule_high_lg2)
-			lg2 = stage->granule_high_lg2;
-	}
-	return lg2;
-}
-
-int sn_mirror_sync(struct snest_space *space, uint64_t first, uint64_t last)
-{
-	const struct direct *direct = direct_way(space);
-	struct sn_sync s;
-	unsigned granule;
-
-	/* Odd, and a full barrier: see sn_mirror_unchanged. */
-	__atomic_fetch_add(&space->version, 1, __ATOMIC_SEQ_CST);
-	sn_rmw_barrier();
-
-	s.space = space;
-	s.mirror = space->mirror;
-	s.tree = &space->tree[0];
-	s.mirror->error = 0;
-	s.budget = space->sync_entries_max;
-	sn_tree_widen(s.tree, &first, &last);
-	granule = smallest_page(space);
-	first &= ~sn_mask(granule);
-	last |= sn_mask(granule);
-	if (space->track)
-		sn_track_sync_begin(space->track, &s, first, last);
-	if (direct)
-		direct->sync(&s, first, last);
-	else
-		sn_sync_general(&s, first, last);
-	sn_sync_flush(&s);
-	report(s.mirror);
-	sn_tree_tidy(s.tree, &space->graveyard);
-	if (space->track)
-		sn_track_sync_end(space->track);
-	__atomic_store_n(&space->version, space->version + 1, __ATOMIC_RELEASE);
-	return s.mirror->error;
-}
-
 /* ---- Changes of the memory map -------------------------------------------------------------- */
 
 struct stale {
@@ -693,7 +418,7 @@ static int stale_leaf(void *opaque, uint64_t iova, unsigned shift, uint64_t entr
 		from += st->host_first - host;
 	if (st->host_last < host + sn_mask(shift))
 		to = iova + (st->host_last - host);
-	erase(s, iova, last);
+	sn_tree_clear(s->tree, iova, last);
 	if ((from > iova && !keep_part(s, iova, entry, iova, from - 1)) ||
 	    (to < last && !keep_part(s, iova, entry, to + 1, last)))
 		drop_leaf(s, iova, last, entry);

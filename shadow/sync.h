@@ -13,6 +13,8 @@
  * sink that cannot split has whole units unmapped, and what is still wanted of
  * them mapped again; one that can has exactly the difference unmapped.
  *
+ * sync_way.c chooses; both ways store and send through sync_ops.c.
+ *
  * Under the space's lock.
  */
 #ifndef SN_SHADOW_SYNC_H
@@ -56,11 +58,18 @@ void sn_sync_queue(struct sn_sync *s, bool map, uint64_t first, uint64_t last, u
 uint64_t *sn_sync_slot(struct sn_sync *s, uint64_t iova, unsigned shift, unsigned origin,
                        int *error);
 
+/* Stores first..last as the largest leaves that fit. 0, or -errno with nothing stored. */
+int sn_sync_insert(struct sn_sync *s, uint64_t first, uint64_t last, uint64_t host, uint64_t rights,
+                   unsigned origin, bool start);
+
 /* Something that the guest maps could not be mapped; told to the sink when the sync is over. */
 void sn_sync_failed(struct sn_sync *s, uint64_t first, uint64_t last, int error);
 
 /* Hands what is queued to the sink. */
 void sn_sync_flush(struct sn_sync *s);
+
+/* Tells the sink what it lacks. */
+void sn_sync_report(struct sn_mirror *m);
 
 /* The general way, for first..last (whole pages). */
 void sn_sync_general(struct sn_sync *s, uint64_t first, uint64_t last);

@@ -14,43 +14,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 #include <cmocka.h>
+#include "support/command.h"
 
 #define LAZY "tests/traces/vtd-legacy-lazy.snt.gz"
 #define MIRRORED "tests/traces/vtd-legacy-cm.snt.gz"
-
-struct fixture {
-	char dir[64];
-	char *output; /* of the last command: stdout and stderr together */
-	int status;
-};
-
-static void run_shell(struct fixture *f, const char *command)
-{
-	size_t capacity = 1 << 16, length = 0, n;
-	FILE *pipe = popen(command, "r");
-	int status;
-
-	assert_non_null(pipe);
-	free(f->output);
-	f->output = malloc(capacity);
-	assert_non_null(f->output);
-	while ((n = fread(f->output + length, 1, capacity - length - 1, pipe)) > 0) {
-		length += n;
-		if (capacity - length < 2) {
-			capacity *= 2;
-			f->output = realloc(f->output, capacity);
-			assert_non_null(f->output);
-		}
-	}
-	f->output[length] = '\0';
-	status = pclose(pipe);
-	if (!WIFEXITED(status))
-		fail_msg("%s: killed by signal %d", command, WTERMSIG(status));
-	f->status = WEXITSTATUS(status);
-}
 
 /* Runs `snest replay` + arguments, in which every @ stands for the temporary folder. */
 __attribute__((format(printf, 2, 3))) static void replay(struct fixture *f, const char *format, ...)
@@ -87,26 +55,7 @@ static void edit(struct fixture *f, const char *file, const char *script, const 
 
 static void write_trace(struct fixture *f, const char *name, const char *text)
 {
-	char path[128];
-	FILE *file;
-
-	snprintf(path, sizeof(path), "%s/%s", f->dir, name);
-	file = fopen(path, "w");
-	assert_non_null(file);
-	assert_true(fputs(text, file) >= 0);
-	assert_int_equal(fclose(file), 0);
-}
-
-static void says(const struct fixture *f, const char *text)
-{
-	if (!strstr(f->output, text))
-		fail_msg("'%s' is not in:\n%s", text, f->output);
-}
-
-static void ends(const struct fixture *f, int status)
-{
-	if (f->status != status)
-		fail_msg("status %d instead of %d:\n%s", f->status, status, f->output);
+	write_file(f, name, text, strlen(text));
 }
 
 /* The number behind the first "key": that follows the object called `object`. */
@@ -128,25 +77,7 @@ static uint64_t json(const struct fixture *f, const char *object, const char *ke
 
 static int setup(void **state)
 {
-	struct fixture *f = calloc(1, sizeof(*f));
-	const char *tmp = getenv("TMPDIR");
-
-	assert_non_null(f);
-	snprintf(f->dir, sizeof(f->dir), "%.40s/snest-XXXXXX", tmp && *tmp ? tmp : "/tmp");
-	assert_non_null(mkdtemp(f->dir));
-	*state = f;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct fixture *f = *state;
-	char command[128];
-
-	snprintf(command, sizeof(command), "rm -r '%s'", f->dir);
-	assert_int_equal(system(command), 0);
-	free(f->output);
-	free(f);
+	*state = fixture_create();
 	return 0;
 }
 
@@ -588,38 +519,45 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(json_accounts_for_every_translation, setup,
-	                                        teardown),
-		cmocka_unit_test_setup_teardown(several_traces_end_in_one_line, setup, teardown),
-		cmocka_unit_test_setup_teardown(another_address_is_wrong, setup, teardown),
-		cmocka_unit_test_setup_teardown(other_rights_are_wrong, setup, teardown),
-		cmocka_unit_test_setup_teardown(another_size_is_wrong, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_fault_that_is_none_is_wrong, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_queue_that_stopped_is_wrong, setup, teardown),
+	                                        fixture_teardown),
+		cmocka_unit_test_setup_teardown(several_traces_end_in_one_line, setup,
+	                                        fixture_teardown),
+		cmocka_unit_test_setup_teardown(another_address_is_wrong, setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(other_rights_are_wrong, setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(another_size_is_wrong, setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(a_fault_that_is_none_is_wrong, setup,
+	                                        fixture_teardown),
+		cmocka_unit_test_setup_teardown(a_queue_that_stopped_is_wrong, setup,
+	                                        fixture_teardown),
 		cmocka_unit_test_setup_teardown(a_mirror_misses_what_is_never_announced, setup,
-	                                        teardown),
-		cmocka_unit_test_setup_teardown(silent_guests_have_no_mirror, setup, teardown),
-		cmocka_unit_test_setup_teardown(readers_judge_what_they_get, setup, teardown),
+	                                        fixture_teardown),
+		cmocka_unit_test_setup_teardown(silent_guests_have_no_mirror, setup,
+	                                        fixture_teardown),
+		cmocka_unit_test_setup_teardown(readers_judge_what_they_get, setup,
+	                                        fixture_teardown),
 		cmocka_unit_test_setup_teardown(bad_traces_are_named_with_their_line, setup,
-	                                        teardown),
+	                                        fixture_teardown),
 		cmocka_unit_test_setup_teardown(a_cut_off_file_is_told_from_a_short_trace, setup,
-	                                        teardown),
+	                                        fixture_teardown),
 		cmocka_unit_test_setup_teardown(damage_within_a_compressed_file_is_found, setup,
-	                                        teardown),
+	                                        fixture_teardown),
 		cmocka_unit_test_setup_teardown(other_iommus_and_units_are_refused, setup,
-	                                        teardown),
+	                                        fixture_teardown),
 		cmocka_unit_test_setup_teardown(one_bad_trace_does_not_hide_behind_a_good_one,
-	                                        setup, teardown),
-		cmocka_unit_test_setup_teardown(arguments_are_checked, setup, teardown),
+	                                        setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(arguments_are_checked, setup, fixture_teardown),
 		cmocka_unit_test_setup_teardown(a_replay_goes_on_in_another_process, setup,
-	                                        teardown),
+	                                        fixture_teardown),
 		cmocka_unit_test_setup_teardown(a_chain_of_processes_sees_one_life, setup,
-	                                        teardown),
+	                                        fixture_teardown),
 		cmocka_unit_test_setup_teardown(a_wrong_answer_behind_the_saved_line_is_found,
-	                                        setup, teardown),
-		cmocka_unit_test_setup_teardown(saved_files_are_checked, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_life_is_drawn, setup, teardown),
-		cmocka_unit_test_setup_teardown(what_a_guest_writes_is_no_markup, setup, teardown),
-		cmocka_unit_test_setup_teardown(a_picture_of_nothing_is_one_too, setup, teardown),
+	                                        setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(saved_files_are_checked, setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(a_life_is_drawn, setup, fixture_teardown),
+		cmocka_unit_test_setup_teardown(what_a_guest_writes_is_no_markup, setup,
+	                                        fixture_teardown),
+		cmocka_unit_test_setup_teardown(a_picture_of_nothing_is_one_too, setup,
+	                                        fixture_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -174,6 +174,21 @@ static int add_bytes(void *opaque, const struct snest_run *run)
 	return 0;
 }
 
+/* A mirrored leaf of 2 MiB, with room for its tables and for no other. */
+static struct snest_space *mirror_large_leaf(struct sink *sink)
+{
+	struct snest_space *space;
+
+	begin(2, NULL);
+	assert_int_equal(snest_table_map(guest.table[0].table, 0, M2 - 1, GUEST_DATA, RW, 0,
+	                                 SNEST_TABLE_PAGE(21)),
+	                 0);
+	space = guest_space(&guest, (struct snest_tag){1, 0}, SNEST_SPACE_ANNOUNCED, 0);
+	sink_init(sink, SNEST_SINK_CAN_SPLIT);
+	assert_int_equal(snest_space_mirror(space, &sink->sink), 0);
+	return space;
+}
+
 /*
  * A part of a large leaf goes, there is no table to keep the rest in, and the
  * sink lets go of nothing. Later it does, and gets what the guest has mapped.
@@ -184,14 +199,7 @@ static void refused_without_memory(bool by_memory)
 	struct snest_space *space;
 	uint64_t bytes = 0;
 
-	/* Room for the tables of one large leaf, and for no other. */
-	begin(2, NULL);
-	assert_int_equal(snest_table_map(guest.table[0].table, 0, M2 - 1, GUEST_DATA, RW, 0,
-	                                 SNEST_TABLE_PAGE(21)),
-	                 0);
-	space = guest_space(&guest, (struct snest_tag){1, 0}, SNEST_SPACE_ANNOUNCED, 0);
-	sink_init(sink, SNEST_SINK_CAN_SPLIT);
-	assert_int_equal(snest_space_mirror(space, &sink->sink), 0);
+	space = mirror_large_leaf(sink);
 	assert_int_equal(sink->count, 1);
 	sink->fail_in = sink->fail_every = 1;
 	if (by_memory) {
@@ -227,13 +235,7 @@ static void test_split_without_memory(void **state)
 	struct snest_space *space;
 
 	(void)state;
-	begin(2, NULL);
-	assert_int_equal(snest_table_map(guest.table[0].table, 0, M2 - 1, GUEST_DATA, RW, 0,
-	                                 SNEST_TABLE_PAGE(21)),
-	                 0);
-	space = guest_space(&guest, (struct snest_tag){1, 0}, SNEST_SPACE_ANNOUNCED, 0);
-	sink_init(sink, SNEST_SINK_CAN_SPLIT);
-	assert_int_equal(snest_space_mirror(space, &sink->sink), 0);
+	space = mirror_large_leaf(sink);
 	assert_int_equal(snest_table_unmap(guest.table[0].table, 0x5000, 0x5fff, 0, NULL), 0);
 	assert_int_equal(snest_space_invalidate(space, 0x5000, 0x5fff, 0), -ENOSPC);
 	assert_true(sink->told > 0);

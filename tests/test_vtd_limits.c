@@ -131,14 +131,25 @@ static void pasid_wider_than_20_bits_is_refused(void **state)
 	g_destroy(&g);
 }
 
-static void two_front_ends_share_a_vm(void **state)
+/* Another unit over the same memory, with translation on. */
+static struct vtd_guest second_unit(const struct vtd_guest *g, uint64_t ecap, uint64_t root)
 {
 	struct snest_vtd_config config = {
 		.size = sizeof(config),
 		.flags = SNEST_VTD_RAW | SNEST_VTD_SYNC,
 		.cap = G_CAP_CM,
-		.ecap = G_ECAP,
+		.ecap = ecap,
 	};
+	struct vtd_guest second = *g;
+
+	assert_int_equal(snest_vtd_create(g->image.vm, &config, &second.vtd, NULL), 0);
+	g_set_root(&second, root);
+	g_command(&second, TE, true);
+	return second;
+}
+
+static void two_front_ends_share_a_vm(void **state)
+{
 	struct vtd_guest g, second;
 	uint64_t root, other;
 
@@ -152,10 +163,7 @@ static void two_front_ends_share_a_vm(void **state)
 	image_put(&g.image, 0x3000 + (RID >> 8) * 16, 0x4000 | 1);
 	image_put(&g.image, 0x4000 + 0x20 * 16 + 8, 2 | DID << 8);
 	image_put(&g.image, 0x4000 + 0x20 * 16, other | 1);
-	second = g;
-	assert_int_equal(snest_vtd_create(g.image.vm, &config, &second.vtd, NULL), 0);
-	g_set_root(&second, 0x3000);
-	g_command(&second, TE, true);
+	second = second_unit(&g, G_ECAP, 0x3000);
 	assert_int_equal(g_dma(&g, RID, 0x5000, SNEST_READ), G_DATA);
 	assert_int_equal(g_dma(&second, 0x120, 0x5000, SNEST_READ), G_DATA + 0x1000);
 	g_submit(&g, D_CC(1, 0, 0, 0), 0);
@@ -170,12 +178,6 @@ static void two_front_ends_share_a_vm(void **state)
 /* Guests number the domains of each unit anew, and use one table for both. */
 static void front_ends_mirror_the_same_domain(void **state)
 {
-	struct snest_vtd_config config = {
-		.size = sizeof(config),
-		.flags = SNEST_VTD_RAW | SNEST_VTD_SYNC,
-		.cap = G_CAP_CM,
-		.ecap = G_ECAP,
-	};
 	unsigned ops[2] = {0, 0};
 	struct snest_sink sink = {.size = sizeof(sink), .apply = apply};
 	struct vtd_guest g, second;
@@ -186,10 +188,7 @@ static void front_ends_mirror_the_same_domain(void **state)
 	g_start_legacy(&g, RID, DID, &root);
 	g_context(&g, 0x120, DID, root);
 	g_map(&g, root, 0x5000, G_DATA, 12, 3);
-	second = g;
-	assert_int_equal(snest_vtd_create(g.image.vm, &config, &second.vtd, NULL), 0);
-	g_set_root(&second, G_ROOT);
-	g_command(&second, TE, true);
+	second = second_unit(&g, G_ECAP, G_ROOT);
 	sink.opaque = &ops[0];
 	assert_int_equal(snest_vtd_mirror(g.vtd, RID, SNEST_NO_PASID, &sink), 0);
 	sink.opaque = &ops[1];
@@ -209,12 +208,6 @@ static void front_ends_mirror_the_same_domain(void **state)
  */
 static void handshakes_forget_what_others_keep(void **state)
 {
-	struct snest_vtd_config config = {
-		.size = sizeof(config),
-		.flags = SNEST_VTD_RAW | SNEST_VTD_SYNC,
-		.cap = G_CAP_CM,
-		.ecap = G_ECAP_SS,
-	};
 	struct vtd_guest g, second;
 	uint64_t root, leaf;
 
@@ -228,10 +221,7 @@ static void handshakes_forget_what_others_keep(void **state)
 	g_scalable_context(&g, 0x120, 0);
 	g_pasid(&g, 0x120, 0, PGTT_SECOND, DID, 0, root);
 	g_start_scalable(&g);
-	second = g;
-	assert_int_equal(snest_vtd_create(g.image.vm, &config, &second.vtd, NULL), 0);
-	g_set_root(&second, G_ROOT | 1 << 10);
-	g_command(&second, TE, true);
+	second = second_unit(&g, G_ECAP_SS, G_ROOT | 1 << 10);
 	for (unsigned i = 0; i < 2; i++) {
 		uint64_t was = G_DATA + i * 0x1000;
 

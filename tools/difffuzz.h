@@ -2,7 +2,9 @@
 /*
  * `snest difffuzz`: somebody else's walker against snest's, on generated tables.
  *
- *   difffuzz_cmd.c     options, the loop, what is printed around it
+ *   difffuzz_cmd.c     the loop, what is printed around it
+ *   difffuzz_args.c    options (difffuzz_query.h)
+ *   difffuzz_stages.c  the stages that are asked about
  *   difffuzz_case.c    cases: made from a seed and a number, loaded, answered, compared
  *   difffuzz_walker.c  the plug-in in its process: questions and answers, crashes, hangs
  *   difffuzz_reduce.c  a differing case made small

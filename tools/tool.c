@@ -59,7 +59,7 @@ int sn_tool_bad_option(const struct sn_tool *tool, int c, char **argv)
 	return sn_tool_usage(tool, "-%c: no such option", optopt);
 }
 
-bool sn_tool_set_colour(struct sn_tool *tool, const char *when)
+int sn_tool_set_colour(struct sn_tool *tool, const char *when)
 {
 	const char *no_color = getenv("NO_COLOR");
 	const char *term = getenv("TERM");
@@ -72,8 +72,8 @@ bool sn_tool_set_colour(struct sn_tool *tool, const char *when)
 		tool->colour = isatty(STDOUT_FILENO) && !(no_color && *no_color) &&
 		               !(term && !strcmp(term, "dumb"));
 	else
-		return false;
-	return true;
+		return sn_tool_usage(tool, "--color %s: auto, always or never is wanted", when);
+	return 0;
 }
 
 const char *sn_tool_colour(const struct sn_tool *tool, enum sn_colour colour)

@@ -60,8 +60,8 @@ __attribute__((format(printf, 2, 3))) int sn_tool_usage(const struct sn_tool *to
  */
 int sn_tool_bad_option(const struct sn_tool *tool, int c, char **argv);
 
-/* "auto", "always" or "never". false if it is none of them. */
-bool sn_tool_set_colour(struct sn_tool *tool, const char *when);
+/* --color: "auto", "always" or "never". 0, or an exit status with a message printed. */
+int sn_tool_set_colour(struct sn_tool *tool, const char *when);
 
 /* Escape sequence that switches to a colour; "" when there are none. */
 const char *sn_tool_colour(const struct sn_tool *tool, enum sn_colour colour);

@@ -179,10 +179,7 @@ static int one_option(struct sn_tool *tool, struct query *q, int c, char *value)
 		q->json = true;
 		break;
 	case OPT_COLOUR:
-		if (!sn_tool_set_colour(tool, value))
-			return sn_tool_usage(tool, "--color %s: auto, always or never is wanted",
-			                     value);
-		break;
+		return sn_tool_set_colour(tool, value);
 	default:
 		if (c >= OPT_KEY && c < OPT_KEY + SN_STAGE_KEYS_MAX)
 			q->keys[c - OPT_KEY] = value;

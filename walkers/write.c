@@ -33,7 +33,7 @@ static void page_free(struct snest_table *table, void *page, unsigned lg2)
 
 static void reserve_drop(struct snest_table *table, unsigned lg2)
 {
-	while (table->reserve || table->reserve_pool) {
+	while (table->pooled ? table->reserve_pool != NULL : table->reserve != NULL) {
 		void *page = sn_table_take(table);
 
 		table->bytes -= (uint64_t)1 << lg2;

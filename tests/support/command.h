@@ -23,22 +23,13 @@ struct fixture {
 	int status;
 };
 
-/* Runs `snest` + arguments through a shell. Output and status are in the fixture afterwards. */
-__attribute__((format(printf, 2, 3))) static inline void run(struct fixture *f, const char *format,
-                                                             ...)
+/* Runs a shell's command. Output and status are in the fixture afterwards. */
+static inline void run_shell(struct fixture *f, const char *command)
 {
-	char command[2048], arguments[1024];
 	size_t capacity = 1 << 16, n;
-	va_list args;
-	FILE *pipe;
+	FILE *pipe = popen(command, "r");
 	int status;
 
-	va_start(args, format);
-	vsnprintf(arguments, sizeof(arguments), format, args);
-	va_end(args);
-	snprintf(command, sizeof(command), "cd '%s' && exec '%s' 2>&1 %s", f->dir,
-	         getenv("SNEST_COMMAND"), arguments);
-	pipe = popen(command, "r");
 	assert_non_null(pipe);
 	free(f->output);
 	f->output = malloc(capacity);
@@ -55,8 +46,23 @@ __attribute__((format(printf, 2, 3))) static inline void run(struct fixture *f, 
 	f->output[f->length] = '\0';
 	status = pclose(pipe);
 	if (!WIFEXITED(status))
-		fail_msg("snest %s: killed by signal %d", arguments, WTERMSIG(status));
+		fail_msg("%s: killed by signal %d", command, WTERMSIG(status));
 	f->status = WEXITSTATUS(status);
+}
+
+/* Runs `snest` + arguments in the fixture's folder. As above. */
+__attribute__((format(printf, 2, 3))) static inline void run(struct fixture *f, const char *format,
+                                                             ...)
+{
+	char command[2048], arguments[1024];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(arguments, sizeof(arguments), format, args);
+	va_end(args);
+	snprintf(command, sizeof(command), "cd '%s' && exec '%s' 2>&1 %s", f->dir,
+	         getenv("SNEST_COMMAND"), arguments);
+	run_shell(f, command);
 }
 
 static inline void says(const struct fixture *f, const char *text)
