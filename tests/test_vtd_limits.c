@@ -93,6 +93,7 @@ static void bindings_that_went_do_not_pile_up(void **state)
 		assert_int_equal(g_request(&g, RID, i % 20, 0x5000, SNEST_READ, NULL), G_DATA);
 		if (i % 100)
 			continue;
+		snest_thread_quiescent();
 		/* The background thread has its turn. */
 		usleep(i % 1000 ? 0 : 1000);
 		assert_int_equal(snest_vm_stats(g.image.vm, &stats), 0);
