@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 #include "core/extensible.h"
+#include "core/rcu.h"
 #include "shadow/shadow.h"
 #include "viommu/vtd.h"
 
@@ -97,6 +98,8 @@ void sn_vtd_finish(struct snest_vtd *vtd)
 
 void sn_vtd_sleep(struct snest_vtd *vtd)
 {
+	bool was_online;
+
 	if (vtd->vm->reclaim.threadless) {
 		/* Whoever would signal is run here. The caller looks again. */
 		sn_vtd_unlock(vtd);
@@ -104,10 +107,9 @@ void sn_vtd_sleep(struct snest_vtd *vtd)
 		sn_vtd_lock(vtd);
 		return;
 	}
-	/* With qsbr this thread counts as a reader until it says otherwise. */
-	snest_thread_offline();
+	was_online = sn_rcu_sleep_begin();
 	pthread_cond_wait(&vtd->changed, &vtd->lock);
-	snest_thread_online();
+	sn_rcu_sleep_end(was_online);
 }
 
 void sn_vtd_quiesce(struct snest_vtd *vtd)
