@@ -162,7 +162,7 @@ int snest_vtd_create(struct snest_vm *vm, const struct snest_vtd_config *user,
 		.features = SNEST_VTD_QUEUE | SNEST_VTD_CACHING_MODE | SNEST_VTD_PAGE_2M |
 	                    SNEST_VTD_PAGE_1G | SNEST_VTD_PASS_THROUGH,
 	};
-	static const struct snest_space_config pass = {
+	struct snest_space_config pass = {
 		.size = sizeof(pass),
 		.flags = SNEST_SPACE_ANNOUNCED,
 	};
@@ -195,6 +195,8 @@ int snest_vtd_create(struct snest_vm *vm, const struct snest_vtd_config *user,
 	vtd->sync_last = &vtd->sync_first;
 	sn_vtd_bind_init(vtd);
 	vtd->generation = 1;
+	pass.table_bytes_max = vtd->table_bytes_max;
+	pass.sync_entries_max = vtd->sync_entries_max;
 	vtd->frcd = sn_vm_alloc(vm, VTD_CAP_NFR(vtd->cap) * sizeof(*vtd->frcd));
 	if (!vtd->frcd || ((vtd->ecap & VTD_ECAP_DT) && snest_space_get(vm, &pass, &vtd->pass))) {
 		release(vtd);
