@@ -68,11 +68,15 @@ void sn_rcu_leave(void)
 
 void sn_rcu_outsider(void)
 {
-	if (!urcu_qsbr_read_ongoing() || __atomic_load_n(&outsiders, __ATOMIC_RELAXED))
+	if (sn_rcu_record.outsider || !urcu_qsbr_read_ongoing())
 		return;
 	__atomic_store_n(&outsiders, true, __ATOMIC_RELAXED);
-	/* Pairs with the one in sn_rcu_poll. */
+	/*
+	 * Pairs with the one in sn_rcu_poll. Each outsider has one of its own: that
+	 * another one has said it already does not order what this one reads.
+	 */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	sn_rcu_record.outsider = true;
 }
 
 static uint64_t now_ns(void)

@@ -94,8 +94,9 @@ extern char sn_rcu_tsan_edge; /* only its address is used */
  * same, by the full barriers that liburcu has on both sides of that.
  *
  * A thread that is registered with liburcu alone is an outsider, and has no record.
- * The first one that opens a read section ends all polling: it says so, and then
- * has a full barrier, as the poller has one between the unlink and its look at that.
+ * The first one that opens a read section ends all polling. Each says so in its
+ * first section, and then has a full barrier, as the poller has one between the
+ * unlink and its look at that.
  * (One that is not online there is no reader, here as for liburcu.)
  */
 struct sn_rcu_record {
@@ -103,6 +104,7 @@ struct sn_rcu_record {
 	const unsigned long *online;        /* liburcu's; 0: offline */
 	uint64_t epoch;                     /* atomic; written by the thread */
 	bool member;                        /* the thread's own */
+	bool outsider;                      /* the thread's own; it has ended all polling */
 };
 
 extern __thread struct sn_rcu_record sn_rcu_record __attribute__((tls_model("initial-exec")));

@@ -27,6 +27,36 @@ static uint64_t translated(struct vtd_guest *g, uint64_t gpa, uint32_t access)
 	return to;
 }
 
+/* Also the space that translated requests are looked up in. */
+static void budget_is_that_of_each_space(void **state)
+{
+	struct snest_vtd_config config = {
+		.size = sizeof(config),
+		.flags = SNEST_VTD_RAW,
+		.cap = G_CAP_CM,
+		.ecap = G_ECAP_ATS,
+		.table_bytes_max = 1,
+	};
+	struct snest_shadow_stats stats = {.size = sizeof(stats)};
+	struct vtd_guest g;
+	uint64_t root;
+
+	(void)state;
+	g_create_config(&g, &config);
+	g_start_legacy(&g, G_RID, G_DID, &root);
+	g_map(&g, root, G_IOVA, G_DATA, 12, 3);
+	image_put(&g.image, g_context_at(&g, G_RID), root | 1 | 1 << 2);
+	g_submit(&g, D_CC(1, 0, 0, 0), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(g_dma(&g, G_RID, G_IOVA, R), G_DATA);
+		assert_int_equal(translated(&g, G_DATA, R), G_DATA);
+	}
+	assert_int_equal(snest_shadow_stats(g.image.vm, &stats), 0);
+	assert_int_equal(stats.sum.table_bytes, 0);
+	assert_int_equal(stats.sum.leaves, 0);
+	g_destroy(&g);
+}
+
 static void translated_requests_need_permission(void **state)
 {
 	struct legacy l;
@@ -270,6 +300,7 @@ static void random_requests_do_no_harm(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(budget_is_that_of_each_space),
 		cmocka_unit_test(translated_requests_need_permission),
 		cmocka_unit_test(translated_writes_are_in_the_dirty_log),
 		cmocka_unit_test(missing_page_is_asked_for_and_granted),

@@ -10,6 +10,8 @@
 #include <cmocka.h>
 
 #include <pthread.h>
+#include <unistd.h>
+#include "core/rcu.h"
 #include "support/vtd_guest.h"
 
 /* ---- Waits --------------------------------------------------------------------------- */
@@ -192,6 +194,71 @@ static bool becomes(struct vtd_guest *g, unsigned slot, uint32_t value)
 		snest_thread_online();
 	}
 	return g_status(g, slot) == value;
+}
+
+static void *unpins_later(void *opaque)
+{
+	usleep(20000);
+	snest_unpin(opaque);
+	return NULL;
+}
+
+/* Has to sleep until the pin has gone, and may be no reader before or after that. */
+static void *saves(void *opaque)
+{
+	struct legacy *l = opaque;
+	unsigned char blob[16384];
+	size_t length = sizeof(blob);
+
+	assert_int_equal(snest_vtd_save(l->g.vtd, blob, &length), 0);
+	assert_int_equal(g_status(&l->g, 1), 5);
+#ifdef SNEST_RCU_QSBR
+	assert_false(sn_rcu_may_read());
+#endif
+	return NULL;
+}
+
+static void *saves_and_registers(void *opaque)
+{
+	saves(opaque);
+	/* liburcu ends the program if the thread is online already. */
+	snest_thread_register();
+	snest_thread_unregister();
+	return NULL;
+}
+
+static void sleeping_threads_stay_offline(void **state)
+{
+	struct snest_device *device;
+	struct legacy l;
+
+	(void)state;
+	legacy_start(&l, G_CAP_CM, G_ECAP);
+	assert_int_equal(snest_vtd_device(l.g.vtd, G_RID, &device), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		struct snest_pin pin;
+		pthread_t unpins, other;
+
+		g_put_wait(&l.g, 1, 4, 0);
+		g_ring(&l.g);
+		assert_true(becomes(&l.g, 1, 4));
+		assert_int_equal(
+			snest_pin(device, SNEST_NO_PASID, G_IOVA, 16, SNEST_READ, &pin, NULL), 0);
+		g_put(&l.g, D_IOTLB(1, 0), 0);
+		g_put_wait(&l.g, 1, 5, 0);
+		g_ring(&l.g);
+		snest_thread_offline();
+		assert_int_equal(pthread_create(&unpins, NULL, unpins_later, &pin), 0);
+		if (i) {
+			assert_int_equal(pthread_create(&other, NULL, saves_and_registers, &l), 0);
+			pthread_join(other, NULL);
+		} else {
+			saves(&l);
+		}
+		pthread_join(unpins, NULL);
+		snest_thread_online();
+	}
+	g_destroy(&l.g);
 }
 
 /* The first wait is for one pin, the second for another too: it has to stay behind. */
@@ -458,6 +525,7 @@ int main(void)
 		cmocka_unit_test(fence_holds_later_descriptors),
 		cmocka_unit_test(wait_interrupt_is_masked_pending_and_sent),
 		cmocka_unit_test(wait_with_nothing_to_do_is_legal),
+		cmocka_unit_test(sleeping_threads_stay_offline),
 		cmocka_unit_test(pin_holds_a_wait),
 		cmocka_unit_test(each_wait_has_a_drain_of_its_own),
 		cmocka_unit_test(sync_mode_completes_before_the_write_returns),

@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "support/fail.h"
@@ -62,6 +63,44 @@ static void oldest_binding_makes_room(void **state)
 	assert_int_equal(bindings(&g), 10);
 	g_submit(&g, D_PC(3, 0, 0), 0);
 	assert_int_equal(bindings(&g), 0);
+	g_destroy(&g);
+}
+
+/* A guest that takes bindings away again and again, and never waits, holds no memory. */
+static void bindings_that_went_do_not_pile_up(void **state)
+{
+	struct snest_vtd_config config = {
+		.size = sizeof(config),
+		.flags = SNEST_VTD_RAW,
+		.cap = G_CAP_ALL,
+		.ecap = G_ECAP_ALL,
+		.bindings_max = 10,
+	};
+	struct snest_vm_stats stats = {.size = sizeof(stats)};
+	uint64_t most = 0, root;
+	struct vtd_guest g;
+
+	(void)state;
+	g_create_config(&g, &config);
+	root = g_table(&g);
+	g_map(&g, root, 0x5000, G_DATA, 12, 3);
+	g_scalable_context(&g, RID, 0);
+	for (unsigned pasid = 0; pasid < 20; pasid++)
+		g_pasid(&g, RID, pasid, PGTT_SECOND, DID, 0, root);
+	g_start_scalable(&g);
+	/* Each request takes the place of an older one in the same space, which so remains. */
+	for (unsigned i = 0; i < 50000; i++) {
+		assert_int_equal(g_request(&g, RID, i % 20, 0x5000, SNEST_READ, NULL), G_DATA);
+		if (i % 100)
+			continue;
+		snest_thread_quiescent();
+		/* The background thread has its turn. */
+		usleep(i % 1000 ? 0 : 1000);
+		assert_int_equal(snest_vm_stats(g.image.vm, &stats), 0);
+		if (most < stats.deferred)
+			most = stats.deferred;
+	}
+	assert_true(most < 20000);
 	g_destroy(&g);
 }
 
@@ -527,6 +566,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(oldest_binding_makes_room),
+		cmocka_unit_test(bindings_that_went_do_not_pile_up),
 		cmocka_unit_test(every_device_of_a_segment),
 		cmocka_unit_test(handles_are_found_again_and_removed),
 		cmocka_unit_test(pasid_wider_than_20_bits_is_refused),

@@ -294,6 +294,34 @@ static void disturb(struct pair *p)
 	check(p, first, last);
 }
 
+/*
+ * A range that ends before it begins, while no table is at hand: in a new table,
+ * and when the last one has just gone, whose leaf is still remembered.
+ */
+static void no_range(struct pair *p)
+{
+	uint64_t first, last, addr;
+
+	do {
+		new_habit(p);
+	} while (!choose(p, &first, &last) || !choose_addr(p, p->habit.bytes, &addr));
+	last = first + p->habit.bytes - 1;
+	for (unsigned i = 0; i < 3; i++) {
+		const struct habit *h = &p->habit;
+		uint32_t rights = p->s->asked[h->k];
+
+		assert_int_equal(snest_table_unmap(p->one, 1, 0, 0, NULL), -EINVAL);
+		assert_int_equal(snest_table_map(p->one, 1, 0, 0, rights, h->attr, h->flags),
+		                 -EINVAL);
+		if (i == 0)
+			assert_int_equal(snest_table_map(p->one, first, last, addr, rights, h->attr,
+			                                 h->flags),
+			                 0);
+		if (i == 1)
+			assert_int_equal(snest_table_unmap(p->one, first, last, 0, NULL), 0);
+	}
+}
+
 /* ---- Runs ----------------------------------------------------------------------- */
 
 static void clear(struct pair *p, struct snest_table *table, uint64_t empty)
@@ -332,6 +360,7 @@ static void run(const struct test_config *config, bool pooled)
 		assert_int_equal(snest_memory_add(p.s->tt.vm, &region), 0);
 	empty = snest_table_bytes(p.one);
 	empty_twin = snest_table_bytes(p.twin);
+	no_range(&p);
 	for (unsigned i = 0; i < OPS; i++, left--) {
 		if (!left) {
 			new_habit(&p);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 #include "core/extensible.h"
+#include "core/rcu.h"
 #include "shadow/shadow.h"
 #include "viommu/vtd.h"
 
@@ -97,6 +98,8 @@ void sn_vtd_finish(struct snest_vtd *vtd)
 
 void sn_vtd_sleep(struct snest_vtd *vtd)
 {
+	bool was_online;
+
 	if (vtd->vm->reclaim.threadless) {
 		/* Whoever would signal is run here. The caller looks again. */
 		sn_vtd_unlock(vtd);
@@ -104,10 +107,9 @@ void sn_vtd_sleep(struct snest_vtd *vtd)
 		sn_vtd_lock(vtd);
 		return;
 	}
-	/* With qsbr this thread counts as a reader until it says otherwise. */
-	snest_thread_offline();
+	was_online = sn_rcu_sleep_begin();
 	pthread_cond_wait(&vtd->changed, &vtd->lock);
-	snest_thread_online();
+	sn_rcu_sleep_end(was_online);
 }
 
 void sn_vtd_quiesce(struct snest_vtd *vtd)
@@ -160,7 +162,7 @@ int snest_vtd_create(struct snest_vm *vm, const struct snest_vtd_config *user,
 		.features = SNEST_VTD_QUEUE | SNEST_VTD_CACHING_MODE | SNEST_VTD_PAGE_2M |
 	                    SNEST_VTD_PAGE_1G | SNEST_VTD_PASS_THROUGH,
 	};
-	static const struct snest_space_config pass = {
+	struct snest_space_config pass = {
 		.size = sizeof(pass),
 		.flags = SNEST_SPACE_ANNOUNCED,
 	};
@@ -193,6 +195,8 @@ int snest_vtd_create(struct snest_vm *vm, const struct snest_vtd_config *user,
 	vtd->sync_last = &vtd->sync_first;
 	sn_vtd_bind_init(vtd);
 	vtd->generation = 1;
+	pass.table_bytes_max = vtd->table_bytes_max;
+	pass.sync_entries_max = vtd->sync_entries_max;
 	vtd->frcd = sn_vm_alloc(vm, VTD_CAP_NFR(vtd->cap) * sizeof(*vtd->frcd));
 	if (!vtd->frcd || ((vtd->ecap & VTD_ECAP_DT) && snest_space_get(vm, &pass, &vtd->pass))) {
 		release(vtd);

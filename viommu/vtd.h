@@ -237,6 +237,7 @@ struct snest_vtd {
 	struct cds_list_head domain[SN_VTD_HASH];            /* bindings by DID */
 	struct sn_vtd_binding *request[SN_VTD_REQUEST_HASH]; /* RCU: by device and PASID */
 	struct cds_list_head bindings;
+	unsigned idle_bindings; /* that were given back since the background thread was woken */
 	/*
 	 * Spaces may have a first stage: the root was latched in a mode that has
 	 * them. Atomic, never cleared. The guest knows of the mode only after the

@@ -97,6 +97,19 @@ static void binding_freed(struct sn_reclaim_node *node)
 	sn_vm_free(b->vm, b, sizeof(*b));
 }
 
+/* Bindings that wait for somebody to wait: a guest need not ever do that. */
+#define IDLE_BINDINGS 64u
+
+/* Gives back what readers may still look at. Under the lock. */
+static void retire(struct snest_vtd *vtd, struct sn_vtd_binding *b)
+{
+	sn_reclaim_defer_idly(&vtd->vm->reclaim, &b->node, binding_freed);
+	if (++vtd->idle_bindings == IDLE_BINDINGS) {
+		vtd->idle_bindings = 0;
+		sn_reclaim_wake(&vtd->vm->reclaim);
+	}
+}
+
 static void unbind(struct snest_vtd *vtd, struct sn_vtd_binding *b)
 {
 	snest_device_bind(b->device->handle, b->pasid, NULL);
@@ -105,7 +118,7 @@ static void unbind(struct snest_vtd *vtd, struct sn_vtd_binding *b)
 	cds_list_del(&b->of_domain);
 	cds_list_del(&b->age);
 	vtd->stats.bindings--;
-	sn_reclaim_defer_idly(&vtd->vm->reclaim, &b->node, binding_freed);
+	retire(vtd, b);
 }
 
 void sn_vtd_unbind_request(struct sn_vtd_device *device, uint32_t pasid)
@@ -331,7 +344,7 @@ int sn_vtd_bind(struct sn_vtd_device *device, uint32_t pasid, uint64_t iova, uin
 		*space_out = space;
 	if (ret) {
 		unchain(b);
-		sn_reclaim_defer_idly(&vtd->vm->reclaim, &b->node, binding_freed);
+		retire(vtd, b);
 		return no_space(vtd, request.rid, ret);
 	}
 	cds_list_add_tail(&b->of_device, &device->bindings);

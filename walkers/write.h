@@ -104,7 +104,7 @@ struct sn_hand {
 	uint64_t fixed;  /* bits of the entry that are no address */
 	uint64_t beyond; /* address bits that such a leaf has no place for */
 	uint64_t asked;  /* sn_asked() */
-	uint64_t flags;  /* SN_HAND_NO_LEAF: there is none */
+	uint64_t flags;  /* and SN_HAND_* */
 
 	void *table;
 	uint8_t shift, level, half;
@@ -112,7 +112,8 @@ struct sn_hand {
 	bool many;  /* map was asked for no leaf larger than a slot */
 };
 
-#define SN_HAND_NO_LEAF ((uint64_t)1 << 32)
+#define SN_HAND_NO_LEAF ((uint64_t)1 << 32) /* no leaf is remembered */
+#define SN_HAND_AWAY ((uint64_t)1 << 33)    /* no table is at hand */
 
 static inline uint64_t sn_asked(uint32_t rights, uint32_t attr)
 {
@@ -213,12 +214,21 @@ void sn_table_settle(struct snest_table *table);
 /* Frees the object of a table that was destroyed and has no pages left. */
 void sn_table_release(struct snest_table *table);
 
-/* No table is at hand any more. */
+/*
+ * No table is at hand any more. What the fast ways ask of a range is then true of
+ * none but 1..0, which is no range: map is told by the flags, and unmap finds an
+ * entry that is empty.
+ */
 static inline void sn_table_forget(struct snest_table *table)
 {
-	table->hand.first = 1;
-	table->hand.span = 0;
-	table->hand.grain = UINT64_MAX;
+	static uint64_t nothing; /* never stored to */
+	struct sn_hand *h = &table->hand;
+
+	h->first = 1;
+	h->span = 0;
+	h->grain = UINT64_MAX;
+	h->entries = (char *)&nothing;
+	h->flags |= SN_HAND_AWAY;
 }
 
 /* No leaf is remembered any more; no entry is like it. */

@@ -33,6 +33,7 @@ static inline void F(keep)(const struct sn_edit *x, void *table, unsigned level,
 
 	if (h->level != level || h->half != x->half)
 		sn_hand_no_leaf(h);
+	h->flags &= ~SN_HAND_AWAY;
 	h->level = (uint8_t)level;
 	h->half = (uint8_t)x->half;
 	h->shift = (uint8_t)shift;

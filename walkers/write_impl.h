@@ -272,7 +272,7 @@ static __attribute__((noinline)) int F(map_any)(struct snest_table *t, uint64_t 
 	struct sn_piece p;
 	int ret;
 
-	if (sn_asked(rights, attr) == h->asked && flags == h->flags) {
+	if (sn_asked(rights, attr) == h->asked && flags == (h->flags & ~SN_HAND_AWAY)) {
 		uint64_t grain = sn_mask(h->shift);
 
 		if (last - first == grain && !(first & grain) && !(addr & h->beyond)) {
