@@ -90,6 +90,7 @@ struct segment {
 	struct answer old[OLD];
 	uint8_t count;
 	bool wild;   /* more than that */
+	bool torn;   /* a part was unmapped: its ends do not speak for the middle */
 	bool cached; /* an observer's cache has its first page, */
 	uint64_t cached_host;
 };
@@ -105,7 +106,9 @@ static struct {
 	uint64_t cut; /* of the table memory */
 	bool announced, tracking, split;
 	bool bent, failed;
-	bool replicas; /* the format has pages that are several equal entries */
+	/* An entry was bent that is, or says that it is, one of several that are one page. */
+	bool blurred;
+	unsigned format;
 	struct {
 		bool moved, gone, readonly;
 		uint64_t host;
@@ -178,6 +181,13 @@ static bool same(const struct answer *a, const struct answer *b)
 	return a->ok == b->ok && a->gpa == b->gpa && a->rights == b->rights;
 }
 
+/* Do both ends of a segment say the same? */
+static bool is_whole(const struct segment *s)
+{
+	return s->now[0].ok == s->now[1].ok && s->now[0].rights == s->now[1].rights &&
+	       (!s->now[0].ok || s->now[1].gpa - s->now[0].gpa == (s->last & ~4095ull) - s->first);
+}
+
 /* The tables may have changed what they say of segments i .. i + n - 1. */
 static void refresh(unsigned i, unsigned n)
 {
@@ -195,6 +205,8 @@ static void refresh(unsigned i, unsigned n)
 			s->old[s->count++] = s->now[0];
 		s->now[0] = first;
 		s->now[1] = last;
+		/* What is mapped over all of it mends it. */
+		s->torn = !is_whole(s) || (s->torn && !first.ok);
 	}
 }
 
@@ -221,30 +233,35 @@ static bool host_of(uint64_t gpa, uint64_t *host, bool *readonly)
 	return !f.loose[page].gone;
 }
 
-/* What an answer for a segment's first page says of an address in it, in host addresses. */
-static uint32_t resolve(const struct segment *s, const struct answer *a, uint64_t iova,
-                        uint64_t *host)
+/* What an answer for a segment's first page says of an address in it. False: no memory there. */
+static bool resolve(const struct segment *s, const struct answer *a, uint64_t iova, uint64_t *host,
+                    uint32_t *rights)
 {
 	bool readonly;
 
+	*rights = 0;
 	if (!a->ok || !host_of(a->gpa + (iova - s->first), host, &readonly))
-		return 0;
-	return readonly ? a->rights & ~(uint32_t)SNEST_WRITE : a->rights;
+		return false;
+	*rights = readonly ? a->rights & ~(uint32_t)SNEST_WRITE : a->rights;
+	return true;
 }
 
 /*
  * Does what is known of a segment hold for this page? Not in the middle of one of
- * which a part was unmapped. A large page that is several equal entries may be
- * read from any of them, so nothing is known once one was bent.
+ * which a part went, or in which an entry was bent. A page that is several equal
+ * entries may be read from any of them: once they differ, from none for certain.
  */
 static bool is_known(const struct segment *s, uint64_t iova)
 {
-	if (f.bent && f.replicas)
-		return false;
-	if (iova < s->first + 4096)
-		return true;
-	return !f.bent && s->now[0].ok == s->now[1].ok && s->now[0].rights == s->now[1].rights &&
-	       (!s->now[0].ok || s->now[1].gpa - s->now[0].gpa == (s->last & ~4095ull) - s->first);
+	return !f.blurred && (iova < s->first + 4096 || (!f.bent && !s->torn && is_whole(s)));
+}
+
+/* Is this entry one of several that are one page? AMD v1: next level 7; RISC-V: NAPOT. */
+static bool is_replica(uint64_t entry)
+{
+	if (f.format == SNEST_FORMAT_AMD_V1)
+		return (entry & 1) && (entry >> 9 & 7) == 7;
+	return f.format == SNEST_FORMAT_RISCV64 && (entry & 1) && (entry >> 63);
 }
 
 /* May the shadow say this of a page? Legal: what is so, or was and has not been invalidated. */
@@ -252,15 +269,15 @@ static bool is_legal(const struct segment *s, uint64_t iova, uint64_t host, uint
                      bool exact)
 {
 	uint64_t want;
+	uint32_t may;
 
 	if (s->wild || !is_known(s, iova))
 		return true;
 	for (unsigned i = 0; i <= s->count; i++) {
-		uint32_t may = resolve(s, i ? &s->old[i - 1] : &s->now[0], iova, &want);
-
-		if (exact)
-			may &= SNEST_READ | SNEST_WRITE;
-		if (may && want == host && (exact ? may == rights : !(rights & ~may)))
+		if (!resolve(s, i ? &s->old[i - 1] : &s->now[0], iova, &want, &may) || want != host)
+			continue;
+		may &= exact ? SNEST_READ | SNEST_WRITE : SNEST_RIGHTS;
+		if (exact ? may == rights : !(rights & ~may))
 			return true;
 	}
 	return false;
@@ -284,9 +301,8 @@ static void check_piece(const struct segment *s, const struct leaf *l, uint64_t 
 
 	if (l->entry & SN_SH_LOGGED)
 		rights |= SNEST_WRITE;
-	/* A mirror's leaf has no right to execute, another may leave rights out, even all. */
-	if (!rights)
-		return;
+	fuzz_check(rights, "0x%llx: a leaf without rights", ull(iova));
+	/* A mirror's leaf has no right to execute, another may leave rights out. */
 	fuzz_check(is_legal(s, iova, host, rights, f.mirrored),
 	           "0x%llx: the shadow says 0x%llx rights %u; the tables 0x%llx rights %u",
 	           ull(iova), ull(host), rights, ull(s->now[0].gpa + (iova - s->first)),
@@ -336,10 +352,13 @@ static void check_complete(const struct segment *s)
 
 	if (s->count || s->wild || !is_known(s, s->last & ~4095ull))
 		return;
-	may = resolve(s, &s->now[0], s->first, &host) & (SNEST_READ | SNEST_WRITE);
-	fuzz_check(!may || count_find(s->first), "0x%llx is not mirrored", ull(s->first));
-	may = resolve(s, &s->now[0], s->last & ~4095ull, &host) & (SNEST_READ | SNEST_WRITE);
-	fuzz_check(!may || count_find(s->last), "0x%llx is not mirrored", ull(s->last));
+	for (unsigned end = 0; end < 2; end++) {
+		uint64_t iova = end ? s->last & ~4095ull : s->first;
+
+		resolve(s, &s->now[0], iova, &host, &may);
+		fuzz_check(!(may & (SNEST_READ | SNEST_WRITE)) || count_find(iova),
+		           "0x%llx is not mirrored", ull(iova));
+	}
 }
 
 static void check(void)
@@ -492,8 +511,6 @@ static void judge(const struct segment *s, uint64_t iova, uint32_t access, int r
 		           "0x%llx has memory", ull(iova));
 		return;
 	}
-	if (!t->rights)
-		return;
 	fuzz_check(is_legal(s, page, t->host - (iova & 4095),
 	                    t->rights & (SNEST_READ | SNEST_WRITE), false),
 	           "0x%llx access %u: 0x%llx rights %u; the tables 0x%llx rights %u", ull(iova),
@@ -599,6 +616,7 @@ static void copy(unsigned i, unsigned offset, unsigned length, bool write)
 		mark_written(at);
 	if (f.bent) {
 		/* That may have been a table. */
+		f.blurred |= f.format != SNEST_FORMAT_VTD_SS && f.format != SNEST_FORMAT_X86_64;
 		refresh(0, SEGMENTS);
 		notice(0, SEGMENTS);
 	}
@@ -1036,7 +1054,9 @@ static void act(const uint8_t *a)
 			break;
 		f.bent = true;
 		memcpy(&word, tables + fuzz_get(a + 2, 2) % (f.cut / 8) * 8, 8);
+		f.blurred |= is_replica(word);
 		word ^= 1ull << a[7] % 64;
+		f.blurred |= is_replica(word);
 		memcpy(tables + fuzz_get(a + 2, 2) % (f.cut / 8) * 8, &word, 8);
 		refresh(0, SEGMENTS);
 		notice(0, SEGMENTS);
@@ -1149,7 +1169,7 @@ static void begin(unsigned kind, unsigned more)
 	if (!f.fuzz.vm)
 		create();
 	memory_of_tables.delta = 0 - (uint64_t)(uintptr_t)memory;
-	f.replicas = kind % 4 >= 2;
+	f.format = shapes[kind % 4].format;
 	f.announced = kind & 4;
 	f.split = kind & 0x10;
 	f.tracking = kind & 0x20;
