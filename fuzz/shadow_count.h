@@ -46,7 +46,7 @@ static struct count {
 	unsigned origin;
 } count;
 
-/* ---- The tree ------------------------------------------------------------------------- */
+/* ---- The tree ----------------------------------------------------------- */
 
 FUZZ_FAST static unsigned count_used(const uint64_t *table)
 {
@@ -203,7 +203,7 @@ static const struct leaf *count_find(uint64_t iova)
 	return low < count.leaves && count.leaf[low].first <= iova ? &count.leaf[low] : NULL;
 }
 
-/* ---- The sink ---------------------------------------------------------------------------- */
+/* ---- The sink ----------------------------------------------------------- */
 
 static void sink_unmap(struct sink *s, uint64_t first, uint64_t last)
 {
