@@ -25,7 +25,7 @@ static void request(unsigned pair, unsigned iova, unsigned offset, uint32_t acce
 	fuzz_check(!ret || ret == -EACCES || (ret == -ENOMEM && f.fuzz.failed), "translate: %d",
 	           ret);
 	model_refresh();
-	if (ret && (f.broken || f.fuzz.failed || (f.vtd->reg[REG_PMEN] & 1)))
+	if (ret && (f.broken || f.fuzz.failed || (f.vtd->reg[REG_PMEN] & (VTD_EPM | VTD_PRS))))
 		return;
 	/* Privilege and execution have rules of their own; others are judged. */
 	if (access & ~(SNEST_READ | SNEST_WRITE))
