@@ -79,13 +79,16 @@ static void act(const uint8_t *a)
 	case A_INVALIDATE:
 		describe(a, q);
 		submit(q, 1 + (a[7] >> 4));
+		ask_again();
 		break;
 	case A_COMMAND:
 		describe(a, q);
 		command(q, a[8], a[9]);
+		ask_again();
 		break;
 	case A_BY_REGISTER:
 		by_register(a);
+		ask_again();
 		break;
 	case A_REQUEST:
 		if (a[7] & 0x20) {
@@ -97,6 +100,8 @@ static void act(const uint8_t *a)
 		if (a[7] & 0x80)
 			access |= SNEST_PRIVILEGED;
 		request(pair, iova, a[8], access);
+		f.asked[f.requests % ASKED].pair = (uint8_t)pair;
+		f.asked[f.requests++ % ASKED].iova = (uint8_t)iova;
 		break;
 	case A_SAVE:
 		save(value);
@@ -435,6 +440,7 @@ size_t fuzz_seed(unsigned n, uint8_t *data, size_t max_size)
 {
 	struct fuzz_random r = {n};
 	unsigned kind = n % 8, random = n < 32 ? 0 : 8;
+	uint64_t leaf = n / 8 % 3;
 	bool scalable = features[kind] & SNEST_VTD_SCALABLE;
 	unsigned set_up = (scalable ? 3 : 0) | 4 | (features[kind] & SNEST_VTD_QUEUE ? 0 : 8);
 	unsigned pgtt = features[kind] & SNEST_VTD_NESTED        ? 1 + n / 8 % 3
@@ -453,17 +459,18 @@ size_t fuzz_seed(unsigned n, uint8_t *data, size_t max_size)
 	add(A_GUEST, set_up | 1 << 8 | (uint64_t)(pgtt - 1) << 16, 0);
 	for (unsigned i = 0; i < 3; i++)
 		add(A_REQUEST, (uint64_t)(scalable ? i : 0) << 32 | (uint64_t)i << 40, 0x12);
+	add(A_REQUEST, leaf << 40, 0x12);
 	if (n & 8)
 		add(A_MIRROR, 0, 0);
-	/* The leaf of IOVA 0, in both stages. */
-	add(A_POINT, (P_SECOND + 3) << 8 | 4ull << 24 | 2ull << 32, 0);
-	add(A_POINT, (P_FIRST + 3) << 8 | 5ull << 24 | 3ull << 32, 0);
-	add(A_REQUEST, 0, 0x12);
+	/* The leaf of one IOVA, in both stages. */
+	add(A_POINT, (P_SECOND + 3) << 8 | leaf << 16 | 4ull << 24 | 2ull << 32, 0);
+	add(A_POINT, (P_FIRST + 3) << 8 | leaf << 16 | 5ull << 24 | 3ull << 32, 0);
+	add(A_REQUEST, leaf << 40, 0x12);
 	/* Page-selective of both types, and a wait. */
-	add(set_up & 8 ? A_BY_REGISTER : A_INVALIDATE, 2 | 1 << 8 | 3 << 24, 0);
-	add(A_INVALIDATE, 6 | 1 << 8 | 3 << 24, 0);
+	add(set_up & 8 ? A_BY_REGISTER : A_INVALIDATE, 2 | 1 << 8 | 3 << 24 | leaf << 32, 0);
+	add(A_INVALIDATE, 6 | 1 << 8 | (2ull + n / 16 % 2) << 24 | leaf << 32, 0);
 	add(A_INVALIDATE, 5 | 2 << 24 | 7ull << 32, 0);
-	add(A_REQUEST, 0, 0x12);
+	add(A_REQUEST, leaf << 40, 0x12);
 	if (n & 16)
 		add(A_PIN, 0, 0);
 	add(A_INVALIDATE, (1 + n % 9) | 1 << 8 | (uint64_t)(1 + n % 3) << 24, 0);

@@ -75,8 +75,10 @@ static void model_print(unsigned pair, unsigned iova)
 		const struct model_context *c = &model.context[i];
 		const struct model_set *s = &c->set[iova];
 
-		fprintf(stderr, "  context %u: domain %u space %u, %u stages\n", i,
-		        c->context.domain, c->context.space, c->context.count);
+		fprintf(stderr,
+		        "  context %u: domain %u space %u pasid 0x%x rights %u %u bits flags 0x%x, %u stages\n",
+		        i, c->context.domain, c->context.space, c->context.pasid, c->context.rights,
+		        c->context.ia_bits, c->context.flags, c->context.count);
 		for (int j = -1; j < (int)s->count; j++) {
 			const struct model_answer *a = j < 0 ? &s->now : &s->old[j];
 

@@ -15,6 +15,7 @@
 #define BLOB_MAX 8192
 #define SINK_MAX 48
 #define PINS 2
+#define ASKED 4u
 
 /* Pages of guest memory by use; an input may use any for anything. */
 enum page {
@@ -59,6 +60,11 @@ static struct {
 	uint64_t invalidated;        /* descriptors that took translations away */
 	uint32_t protected, written; /* pages */
 	int device_tlb;              /* what the hook returns */
+	/* The newest requests: what was cached for them may be stale after an invalidation. */
+	struct {
+		uint8_t pair, iova;
+	} asked[ASKED];
+	unsigned requests;
 } f;
 
 /* Registers that do something. */

@@ -39,6 +39,13 @@ static void request(unsigned pair, unsigned iova, unsigned offset, uint32_t acce
 	model_judge(pair, iova, ret, &r);
 }
 
+/* What was asked lately is asked again. */
+static void ask_again(void)
+{
+	for (unsigned i = 0; i < ASKED && i < f.requests; i++)
+		request(f.asked[i].pair, f.asked[i].iova, 0, SNEST_READ);
+}
+
 /* Everything is invalidated, and some asked for. */
 static void flush(unsigned from)
 {
