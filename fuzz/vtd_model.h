@@ -89,7 +89,7 @@ static struct model {
 	struct model_deps *deps; /* of the answer that is being made */
 } model;
 
-/* ---- Reading -------------------------------------------------------------------- */
+/* ---- Reading ------------------------------------------------------------ */
 
 static void model_depend(uint64_t addr, size_t length)
 {
@@ -184,7 +184,7 @@ static void model_translate(const struct snest_context *c, unsigned stage, uint6
 	}
 }
 
-/* ---- Following the guest's memory ---------------------------------------------------- */
+/* ---- Following the guest's memory --------------------------------------- */
 
 static bool model_same(const struct model_answer *a, const struct model_answer *b)
 {
@@ -226,12 +226,23 @@ static bool model_refresh_set(struct model_context *c, unsigned i)
 	return true;
 }
 
+/* Field by field: between them is padding. */
+static bool model_same_stage(const struct snest_stage *a, const struct snest_stage *b)
+{
+	return a->format == b->format && a->levels == b->levels && a->ia_bits == b->ia_bits &&
+	       a->oa_bits == b->oa_bits && a->rights == b->rights && a->flags == b->flags &&
+	       a->root == b->root;
+}
+
 static bool model_same_context(const struct snest_context *a, const struct snest_context *b)
 {
+	for (unsigned i = 0; i < a->count && i < b->count; i++) {
+		if (!model_same_stage(&a->stage[i], &b->stage[i]))
+			return false;
+	}
 	return a->outcome == b->outcome && a->count == b->count && a->rights == b->rights &&
 	       a->ia_bits == b->ia_bits && a->flags == b->flags && a->domain == b->domain &&
-	       a->space == b->space && a->pasid == b->pasid &&
-	       !memcmp(a->stage, b->stage, a->count * sizeof(a->stage[0]));
+	       a->space == b->space && a->pasid == b->pasid;
 }
 
 /* The number of a context, -1 if there is no room. */
@@ -304,7 +315,7 @@ static bool model_refresh(void)
 	return changed;
 }
 
-/* ---- Invalidation -------------------------------------------------------------------- */
+/* ---- Invalidation ------------------------------------------------------- */
 
 /* Contexts that match are read anew: what pairs remember of them goes. */
 static void model_forget_contexts(bool (*match)(unsigned pair, const struct snest_context *c,
@@ -467,141 +478,7 @@ static void model_execute(const uint64_t *q, uint32_t did_mask, bool scalable)
 	}
 }
 
-/* ---- Judging --------------------------------------------------------------------------- */
-
-static bool model_is_wild(const struct model_pair *p, unsigned iova)
-{
-	if (model.overflow || p->wild)
-		return true;
-	for (unsigned i = 0; i < model.contexts; i++) {
-		if ((p->legal >> i & 1) && model.context[i].set[iova].wild)
-			return true;
-	}
-	return false;
-}
-
-/* Calls fit for every legal answer until it says yes. */
-static bool model_find(const struct model_pair *p, unsigned iova, bool now_only,
-                       bool (*fit)(const struct model_answer *a, const void *opaque),
-                       const void *opaque)
-{
-	for (unsigned i = 0; i < model.contexts; i++) {
-		const struct model_set *s = &model.context[i].set[iova];
-
-		if (!(p->legal >> i & 1))
-			continue;
-		if (fit(&s->now, opaque))
-			return true;
-		for (unsigned j = 0; j < s->count && !now_only; j++) {
-			if (fit(&s->old[j], opaque))
-				return true;
-		}
-	}
-	return false;
-}
-
-struct model_reply {
-	uint64_t addr;
-	uint32_t outcome, rights, access;
-};
-
-static bool model_fits(const struct model_answer *a, const void *opaque)
-{
-	const struct model_reply *r = opaque;
-
-	return a->outcome == r->outcome && a->addr == r->addr &&
-	       !((r->rights | r->access) & SNEST_RIGHTS & ~(uint32_t)a->rights);
-}
-
-/* Does this answer refuse the access? Also one that leads to the interrupt range. */
-static bool model_refuses(const struct model_answer *a, const void *opaque)
-{
-	const struct model_reply *r = opaque;
-
-	return a->outcome == SNEST_WALK_FAULT ||
-	       (r->access & SNEST_RIGHTS & ~(uint32_t)a->rights) ||
-	       (a->outcome == SNEST_WALK_GPA && a->addr >> 20 == 0xfee);
-}
-
-static void model_print(unsigned pair, unsigned iova)
-{
-	const struct model_pair *p = &model.pair[pair];
-
-	fprintf(stderr, "model: rid 0x%x pasid 0x%x iova 0x%llx: now context %d, legal 0x%x\n",
-	        model_rids[pair / MODEL_PASIDS], model_pasids[pair % MODEL_PASIDS],
-	        (unsigned long long)model_iovas[iova], p->now, p->legal);
-	for (unsigned i = 0; i < model.contexts; i++) {
-		const struct model_context *c = &model.context[i];
-		const struct model_set *s = &c->set[iova];
-
-		fprintf(stderr, "  context %u: domain %u space %u, %u stages\n", i,
-		        c->context.domain, c->context.space, c->context.count);
-		for (int j = -1; j < (int)s->count; j++) {
-			const struct model_answer *a = j < 0 ? &s->now : &s->old[j];
-
-			fprintf(stderr, "    %s outcome %u addr 0x%llx rights %u lg2 %u\n",
-			        j < 0 ? "now" : "old", a->outcome, (unsigned long long)a->addr,
-			        a->rights, a->lg2);
-		}
-	}
-}
-
-/* A request for a page and its reply, offset in the page already taken off. */
-static void model_judge(unsigned pair, unsigned iova, int ret, const struct model_reply *r)
-{
-	const struct model_pair *p = &model.pair[pair];
-	bool legal, nested = false;
-
-	if (model_is_wild(p, iova))
-		return;
-	if (!ret) {
-		legal = model_find(p, iova, false, model_fits, r);
-	} else {
-		/* Flags that nested tables could not be given are not the model's. */
-		for (unsigned i = 0; i < model.contexts; i++)
-			nested |= (p->legal >> i & 1) && model.context[i].context.count > 1;
-		legal = nested || p->now < 0 || model_find(p, iova, true, model_refuses, r);
-	}
-	if (!legal)
-		model_print(pair, iova);
-	fuzz_check(legal, "access %u: %d, outcome %u, 0x%llx rights %u", r->access, ret, r->outcome,
-	           (unsigned long long)r->addr, r->rights);
-}
-
-static bool model_is_absent(const struct model_answer *a, const void *opaque)
-{
-	(void)opaque;
-	return a->outcome != SNEST_WALK_HOST || !(a->rights & (SNEST_READ | SNEST_WRITE));
-}
-
-static bool model_is_mapped(const struct model_answer *a, const void *opaque)
-{
-	const struct model_reply *r = opaque;
-
-	return a->outcome == SNEST_WALK_HOST && a->addr == r->addr &&
-	       (a->rights & (SNEST_READ | SNEST_WRITE)) == r->rights;
-}
-
-/* What a mirror's sink holds for a page: rights 0 is nothing. `lacks`: it was told so. */
-static void model_judge_mirror(unsigned pair, unsigned iova, uint64_t host, uint32_t rights,
-                               bool lacks)
-{
-	const struct model_pair *p = &model.pair[pair];
-	struct model_reply r = {.addr = host, .rights = rights};
-	bool legal;
-
-	if (model_is_wild(p, iova) || (!rights && lacks))
-		return;
-	if (rights)
-		legal = model_find(p, iova, false, model_is_mapped, &r);
-	else
-		legal = p->absent || model_find(p, iova, false, model_is_absent, NULL);
-	if (!legal)
-		model_print(pair, iova);
-	fuzz_check(legal, "mirror: host 0x%llx rights %u", (unsigned long long)host, rights);
-}
-
-/* ---- One input ------------------------------------------------------------------------------ */
+/* ---- One input ---------------------------------------------------------- */
 
 static void model_create(uint64_t *ram)
 {

@@ -36,7 +36,7 @@ fuzz_one()
 		[ ! -d "$folder" ] || known="$known $folder"
 	done
 	[ ! -e "fuzz/$1.dict" ] || known="$known -dict=fuzz/$1.dict"
-	[ ! -e "fuzz/$1.options" ] || known="$known $(sed -n 's/^max_len *= */-max_len=/p' "fuzz/$1.options")"
+	[ ! -e "fuzz/$1.options" ] || known="$known $(sed -n 's/^\(max_len\|entropic\) *= */-\1=/p' "fuzz/$1.options")"
 	echo "$1: $2 seconds on $(nproc) cores"
 	: >"$finds/.began"
 	build/fuzz/fuzz/fuzz_"$1" -fork="$(nproc)" -max_total_time="$2" -timeout=10 \
