@@ -12,6 +12,7 @@
  */
 #include <errno.h>
 #include <snest/table.h>
+#include "core/vm.h"
 #include "records.h"
 #include "support/configs.h"
 
@@ -20,6 +21,9 @@
 /* The deepest formats, four stages behind each other: 7^4 entries. */
 #define READS_MAX 4096
 #define RANGE_BUDGET 300
+#define COPY_BYTES 16
+#define FLAG_COPY 0x1
+#define FLAG_WRITE 0x2
 
 enum {
 	H_COUNT = 0,
@@ -140,6 +144,42 @@ static void check_range(const struct composition *all, uint64_t iova)
 		           answer.rights, seen.run.rights);
 }
 
+/*
+ * Guest memory through the last stage, as if that were the host's. It may set
+ * flags on its way, so a byte is what it was before or what it is now.
+ */
+static void check_copy(const struct composition *all, uint64_t addr, bool write)
+{
+	struct composition last = {all->stage + all->count - 1, 1};
+	uint8_t bytes[COPY_BYTES] = {0};
+	int ret;
+
+	image.direct->host_stage = *last.stage;
+	ret = snest_guest_read(image.direct, addr, bytes, sizeof(bytes));
+	fuzz_check(!ret || ret == -EFAULT, "snest_guest_read: %d", ret);
+	for (unsigned i = 0; i < sizeof(bytes) && !ret; i++) {
+		struct answer answer;
+		uint64_t offset = 0;
+
+		compose(&last, addr + i, SNEST_READ, &answer);
+		fuzz_check(answer.ok && fuzz_image_offset(&image, answer.gpa, &offset),
+		           "0x%llx is read", (unsigned long long)addr + i);
+		fuzz_check(bytes[i] == ((uint8_t *)fuzz_words)[offset] ||
+		                   bytes[i] == ((uint8_t *)fuzz_ref_words)[offset],
+		           "another byte");
+	}
+	/* The same again: what it leads to stays. */
+	if (!ret && write && !snest_guest_write(image.direct, addr, bytes, sizeof(bytes))) {
+		for (unsigned i = 0; i < sizeof(bytes); i++) {
+			struct answer answer;
+
+			compose(&last, addr + i, SNEST_WRITE, &answer);
+			fuzz_check(answer.ok, "0x%llx is written", (unsigned long long)addr + i);
+		}
+	}
+	image.direct->host_stage.format = SNEST_FORMAT_NONE;
+}
+
 static const struct test_config *config_of(unsigned n)
 {
 	return &test_configs[n % test_configs_count];
@@ -202,6 +242,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		fuzz_check(r.lg2 <= answer.lg2, "lg2 %u, %u", r.lg2, answer.lg2);
 	}
 	check_range(&all, iova);
+	if (header[H_FLAGS] & FLAG_COPY)
+		check_copy(&all, iova, header[H_FLAGS] & FLAG_WRITE);
 	/* With updates: no reference, only what must hold always. */
 	ret = snest_walk(image.direct, stage, all.count, iova, access, 0, &r, NULL, NULL);
 	fuzz_check(!ret, "snest_walk: %d", ret);
@@ -255,6 +297,7 @@ static size_t plant(uint8_t *data, size_t max_size, struct fuzz_random *r)
 	page_cut = 4096;
 	data[H_COUNT] = (uint8_t)(count - 1);
 	data[H_ACCESS] = (uint8_t)fuzz_below(r, 16);
+	data[H_FLAGS] = (uint8_t)fuzz_below(r, 4);
 	fuzz_put(data + H_IOVA, 8, fuzz_below(r, 0x10000));
 	for (unsigned k = 0; k < count; k++) {
 		uint8_t *at = data + H_STAGE + k * H_STAGE_BYTES;

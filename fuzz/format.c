@@ -26,6 +26,8 @@
 /* Entries that an enumeration may read: the smallest budget there is, and a larger one. */
 #define BUDGET 256
 #define BUDGET_LONG 1200
+/* What one stage needs to get further: an entry of each level, and the next one. */
+#define RANGE_PATH (SN_LEVELS_MAX + 1)
 /* Pages of an enumeration, unless it is a long one: most of the time is spent here. */
 #define PAGES 16
 
@@ -36,6 +38,7 @@ enum {
 	H_ROOT = 2,
 	H_ROOT_HIGH = 4,
 	H_PAGES = 6,
+	H_BUDGET = 44, /* 0: the usual one */
 	H_ACCESS = 8,
 	H_IOVA = 12,
 	H_BYTES = 64
@@ -44,12 +47,14 @@ enum {
 #define FLAG_HIGH 0x1 /* root at the high address */
 #define FLAG_PRIVILEGED 0x2
 #define FLAG_COUNTED 0x4 /* a short enumeration once more, through accessors */
+#define FLAG_SWAP 0x8    /* flags are set through an accessor, the second time it is asked */
 #define FLAG_LONG 0xf0   /* all of them: an enumeration of any length */
 
 struct world {
 	const struct test_config *config;
 	struct fuzz_image image;
 	bool ready;
+	bool swap; /* updates go through the accessors */
 };
 
 static struct world worlds[CONFIGS_MAX];
@@ -140,8 +145,9 @@ static void ask(struct world *w, const struct snest_stage *stage, uint64_t iova,
 
 	memory.opaque = &w->image;
 	w->image.reads = 0;
-	ret = snest_walk(update ? w->image.direct : w->image.counted, stage, 1, iova, access,
-	                 update ? 0 : SNEST_WALK_NO_UPDATE, &r, step, &steps);
+	w->image.busy = 1;
+	ret = snest_walk(update && !w->swap ? w->image.direct : w->image.counted, stage, 1, iova,
+	                 access, update ? 0 : SNEST_WALK_NO_UPDATE, &r, step, &steps);
 	fuzz_check(!ret, "snest_walk: %d", ret);
 	ref_walk(stage, &memory, iova, access, update, &ref);
 	same(steps, ref.steps, "entries");
@@ -212,6 +218,7 @@ static void enumerate_counted(struct world *w, const struct snest_stage *stage,
 	int ret;
 
 	runs.count = 0;
+	range->entries = 0;
 	w->image.reads = 0;
 	ret = snest_walk_range(w->image.counted, stage, 1, range, collect, &runs);
 	fuzz_check(ret == ended, "ends with %d, through accessors with %d", ended, ret);
@@ -221,11 +228,11 @@ static void enumerate_counted(struct world *w, const struct snest_stage *stage,
 }
 
 static void enumerate(struct world *w, const struct snest_stage *stage, uint64_t first,
-                      uint64_t pages, unsigned flags, const uint8_t *iovas)
+                      uint64_t pages, unsigned flags, unsigned small, const uint8_t *iovas)
 {
 	bool is_long = (flags & FLAG_LONG) == FLAG_LONG;
 	uint32_t privilege = flags & FLAG_PRIVILEGED ? SNEST_PRIVILEGED : 0;
-	uint64_t budget = is_long ? BUDGET_LONG : BUDGET;
+	uint64_t budget = small ? small : is_long ? BUDGET_LONG : BUDGET;
 	struct snest_walk_range range = {
 		.size = sizeof(range),
 		.first = first,
@@ -244,8 +251,12 @@ static void enumerate(struct world *w, const struct snest_stage *stage, uint64_t
 	again = range;
 	runs.count = 0;
 	ret = snest_walk_range(w->image.direct, stage, 1, &range, collect, &runs);
-	fuzz_check(ret == 0 || ret == -EAGAIN || ret == 1, "snest_walk_range: %d", ret);
-	fuzz_check(range.budget <= budget, "budget grew");
+	fuzz_check(ret == 0 || ret == -EAGAIN || ret == 1 ||
+	                   (ret == -ENOSPC && small && small < RANGE_PATH && !runs.count),
+	           "snest_walk_range: %d", ret);
+	fuzz_check(range.budget == budget && range.entries <= budget, "%llu entries of %llu",
+	           (unsigned long long)range.entries, (unsigned long long)budget);
+	fuzz_check(range.first > first || ret != -EAGAIN, "no progress");
 	if ((flags & FLAG_COUNTED) && !is_long)
 		enumerate_counted(w, stage, &again, ret, &runs);
 	for (unsigned i = 0; i < runs.count; i++) {
@@ -264,7 +275,7 @@ static void enumerate(struct world *w, const struct snest_stage *stage, uint64_t
 		struct snest_walk r;
 		bool found = false;
 
-		if (iova < first || iova > (ret ? range.first - 1 : range.last))
+		if (iova < first || iova > (ret ? range.first - 1 : range.last) || ret == -ENOSPC)
 			continue;
 		look(w, stage, iova, privilege, &r);
 		for (unsigned j = 0; j < runs.count; j++)
@@ -296,11 +307,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	w = world_of(header[H_CONFIG]);
 	stage = w->config->stage;
 	place_root(w, header, &stage);
+	w->swap = (header[H_FLAGS] & FLAG_SWAP) && test_config_entry_lg2(&stage) == 3;
 	fuzz_image_load(data + (size < H_BYTES ? size : H_BYTES),
 	                size < H_BYTES ? 0 : size - H_BYTES);
 
 	enumerate(w, &stage, fuzz_get(header + H_IOVA, 8) & ~0xfffull,
-	          fuzz_get(header + H_PAGES, 2), header[H_FLAGS], header + H_IOVA);
+	          fuzz_get(header + H_PAGES, 2), header[H_FLAGS], header[H_BUDGET],
+	          header + H_IOVA);
 	for (unsigned i = 0; i < QUERIES; i++) {
 		uint64_t iova = fuzz_get(header + H_IOVA + i * 8, 8);
 		uint32_t access = header[H_ACCESS + i] & (SNEST_RIGHTS | SNEST_PRIVILEGED);
@@ -322,7 +335,7 @@ static size_t plant(uint8_t *data, size_t max_size, struct fuzz_random *r)
 
 	memset(data, 0, H_BYTES);
 	data[H_CONFIG] = (uint8_t)(w - worlds);
-	data[H_FLAGS] = (uint8_t)fuzz_below(r, 4);
+	data[H_FLAGS] = (uint8_t)fuzz_below(r, 16);
 	size = fuzz_plant(w->image.direct, &w->config->stage,
 	                  data[H_FLAGS] & FLAG_HIGH ? w->image.high : 0, r, data + H_BYTES,
 	                  max_size - H_BYTES, &planted);

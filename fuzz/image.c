@@ -32,6 +32,24 @@ static int counted_read(void *opaque, uint64_t addr, void *buf, size_t length)
 	return 0;
 }
 
+static int counted_cmpxchg(void *opaque, uint64_t addr, uint64_t *expected, uint64_t desired)
+{
+	struct fuzz_image *image = opaque;
+	uint64_t offset, *word;
+
+	fuzz_check(fuzz_image_offset(image, addr, &offset) && offset < IMAGE_WRITABLE &&
+	                   !(offset & 7),
+	           "update at 0x%llx", (unsigned long long)addr);
+	word = &words[offset / 8];
+	if (image->busy || *word != *expected) {
+		image->busy -= image->busy != 0;
+		*expected = *word;
+		return -EAGAIN;
+	}
+	*word = desired;
+	return 0;
+}
+
 static bool ref_read(void *opaque, uint64_t addr, unsigned bytes, uint64_t *value)
 {
 	uint64_t offset;
@@ -86,7 +104,8 @@ static void quiet(void *opaque, enum snest_log_level level, const char *line)
 
 void fuzz_image_create(struct fuzz_image *image, uint64_t high)
 {
-	struct snest_accessors accessors = {.read = counted_read, .opaque = image};
+	struct snest_accessors accessors = {
+		.read = counted_read, .cmpxchg64 = counted_cmpxchg, .opaque = image};
 	struct snest_hooks hooks = {.size = sizeof(hooks), .log = quiet};
 	struct snest_vm_config config = {.size = sizeof(config), .hooks = &hooks};
 

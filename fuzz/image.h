@@ -25,6 +25,7 @@ struct fuzz_image {
 	struct snest_vm *direct, *counted;
 	uint64_t high;  /* the other address of the memory */
 	uint64_t reads; /* of the counting accessors */
+	unsigned busy;  /* updates through them that somebody else overtakes */
 };
 
 /* The words, as snest and as the reference walker leave them. */

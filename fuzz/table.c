@@ -1,30 +1,45 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The writer: bytes become changes of one table of any format, held against an
- * array that says where each page of a window leads.
+ * array that says where each unit of a window leads. A unit is 1 to 2^15 pages,
+ * so that windows reach from parts of one table to leaves of every level.
  *
- * Input: a header of 64 bytes (which table, where the window lies, which
- * allocation fails, bits of the stage that are flipped), then actions of 8 bytes
- * (actions.h). Properties, after every fourth action: an enumeration finds exactly what
- * the array says; what failed changed nothing and had a reason to; the bytes in
- * use are the pages that were taken. At the end all pages were given back, and
- * were zero. A stage with flipped bits is refused by all calls alike.
+ * Input: a header of 64 bytes (which table, where the window lies, whose memory,
+ * which allocation fails, bits of the stage that are flipped), then actions of 8
+ * bytes (actions.h). Properties, after every action where it changed something,
+ * at the end everywhere: an enumeration finds exactly what the array says; what
+ * failed changed nothing and had a reason to; the bytes in use are the pages
+ * that were taken; a dirty flag that a device sets in a leaf that is being split
+ * is not lost. At the end all pages were given back, and were zero. A stage with
+ * flipped bits is refused by all calls alike.
  */
 #include <errno.h>
 #include <snest/table.h>
 #include <snest/walk.h>
+#include <sys/mman.h>
 #include "actions.h"
+#include "core/vm.h"
 #include "support/configs.h"
+#include "walkers/pt.h"
 
-#define PAGES 1024
+#define UNITS 256
+/* How far around a change is looked at, in units. */
+#define AROUND 4
 #define ARENA_LG2 20
-#define ARENA_GPA ((uint64_t)1 << 31)
+#define ARENA_GPA ((uint64_t)1 << 28)
 #define OUT_GPA ((uint64_t)1 << 30)
+/* Where the pool's memory is asked for, below what any format can address. */
+#define POOL_AT 0x20000000ull
+#define POOL_CHUNKS 4
+
+/* For loops over memory of the target's own. */
+#define FAST __attribute__((no_sanitize("address", "undefined")))
 
 enum {
 	H_CONFIG = 0,
 	H_FLAGS = 1,
-	H_FAIL = 2, /* the allocation that fails; 0: none */
+	H_FAIL = 2, /* the allocation that fails, or pages of the pool's budget; 0: none */
+	H_UNIT = 3, /* of 2^n pages */
 	H_ENTRY = 8,
 	H_BEND = 16, /* flips bits of the stage */
 	H_BYTES = 64
@@ -32,10 +47,16 @@ enum {
 
 #define FLAG_HIGH 0x1
 #define FLAG_BEND 0x2
+#define FLAG_POOL 0x4   /* pages of the VM's pool */
+#define FLAG_DEVICE 0x8 /* a device writes while pages are being found */
+#define FLAG_SETTLE 0x10
 
-static const struct fuzz_actions shape = {.header = H_BYTES, .length = 8, .kinds = 8, .max = 32};
+static const struct fuzz_actions shape = {.header = H_BYTES, .length = 8, .kinds = 8, .max = 16};
 
 static struct snest_vm *vm;
+static char *pool_at;
+static unsigned pool_taken; /* bit n: chunk n */
+static uint64_t objects;    /* live, without chunks of the pool */
 static _Alignas(1 << ARENA_LG2) char arena[1 << ARENA_LG2];
 static size_t cut, in_use;
 static unsigned allocations, failing;
@@ -45,18 +66,38 @@ static struct {
 } spare[512];
 static unsigned spares;
 
-/* What the table should say: the output page and 1, or 0. */
-static uint64_t model[PAGES];
+/* What the table should say: the output address and 1, or 0. */
+static uint64_t model[UNITS];
 static uint64_t base;
-static unsigned granule;
+static unsigned unit; /* lg2 of its bytes */
+
+/* What a device writes to, and in which tables; NULL: no device. */
+static const struct snest_table *device;
+static uint64_t device_at;
+static bool device_wrote;
+static unsigned settled;
 
 /* ---- Memory --------------------------------------------------------------------- */
+
+/* What a device does at any moment: it sets the dirty flag of what it writes to. */
+static void device_write(void)
+{
+	struct snest_walk r;
+
+	if (!device || device_wrote)
+		return;
+	fuzz_check(!snest_walk(vm, snest_table_stage(device), 1, device_at, SNEST_WRITE, 0, &r,
+	                       NULL, NULL),
+	           "a walk fails");
+	device_wrote = r.outcome != SNEST_WALK_FAULT && (r.attr & SNEST_ATTR_DIRTY);
+}
 
 static void *page_alloc(void *opaque, unsigned lg2)
 {
 	size_t at = (cut + ((size_t)1 << lg2) - 1) & ~(((size_t)1 << lg2) - 1);
 
 	(void)opaque;
+	device_write();
 	if (++allocations == failing)
 		return NULL;
 	for (unsigned i = 0; i < spares; i++) {
@@ -75,11 +116,19 @@ static void *page_alloc(void *opaque, unsigned lg2)
 	return arena + at;
 }
 
+FAST static bool is_zero(const uint64_t *words, size_t count)
+{
+	uint64_t any = 0;
+
+	for (size_t i = 0; i < count; i++)
+		any |= words[i];
+	return !any;
+}
+
 static void page_free(void *opaque, void *page, unsigned lg2)
 {
 	(void)opaque;
-	for (size_t i = 0; i < ((size_t)1 << lg2) / 8; i++)
-		fuzz_check(!((uint64_t *)page)[i], "a page comes back that is not zero");
+	fuzz_check(is_zero(page, ((size_t)1 << lg2) / 8), "a page comes back that is not zero");
 	fuzz_check(in_use >= (size_t)1 << lg2, "a page comes back twice");
 	in_use -= (size_t)1 << lg2;
 	if (spares < sizeof(spare) / sizeof(spare[0])) {
@@ -88,8 +137,51 @@ static void page_free(void *opaque, void *page, unsigned lg2)
 	}
 }
 
+static void settle(void *opaque)
+{
+	(void)opaque;
+	settled++;
+}
+
+/* The VM's memory: chunks of the pool, and large roots, where every format can point to them. */
+static void *vm_alloc(void *opaque, size_t size, size_t align)
+{
+	void *ptr;
+
+	(void)opaque;
+	if (align > (size_t)1 << SN_POOL_MAX_LG2) {
+		for (unsigned i = 0; i < POOL_CHUNKS; i++) {
+			if (!(pool_taken >> i & 1)) {
+				pool_taken |= 1u << i;
+				return pool_at + i * SN_POOL_CHUNK;
+			}
+		}
+		return NULL;
+	}
+	if (posix_memalign(&ptr, align < 16 ? 16 : align, size))
+		return NULL;
+	objects++;
+	return ptr;
+}
+
+static void vm_free(void *opaque, void *ptr, size_t size)
+{
+	uintptr_t at = (uintptr_t)ptr - (uintptr_t)pool_at;
+
+	(void)opaque;
+	(void)size;
+	if (at < POOL_CHUNKS * SN_POOL_CHUNK) {
+		pool_taken &= ~(1u << at / SN_POOL_CHUNK);
+		return;
+	}
+	objects--;
+	free(ptr);
+}
+
 static void create_vm(void)
 {
+	struct snest_hooks hooks = {.size = sizeof(hooks), .alloc = vm_alloc, .free = vm_free};
+	struct snest_vm_config config = {.size = sizeof(config), .hooks = &hooks};
 	struct snest_region region = {
 		.size = sizeof(region),
 		.first = ARENA_GPA,
@@ -98,8 +190,18 @@ static void create_vm(void)
 		.mapping = arena,
 	};
 
-	if (snest_vm_create(NULL, &vm) || snest_memory_add(vm, &region))
+	pool_at = mmap((void *)(uintptr_t)POOL_AT, (POOL_CHUNKS + 1) * SN_POOL_CHUNK,
+	               PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	fuzz_check(pool_at != MAP_FAILED, "no memory");
+	pool_at += -(uintptr_t)pool_at & (SN_POOL_CHUNK - 1);
+	sn_reclaim_threadless = true;
+	if (snest_vm_create(&config, &vm) || snest_memory_add(vm, &region))
 		fuzz_check(0, "no VM");
+	region.first = region.host = (uintptr_t)pool_at;
+	region.last = region.first + POOL_CHUNKS * SN_POOL_CHUNK - 1;
+	region.mapping = pool_at;
+	fuzz_check(!snest_memory_add(vm, &region), "no VM");
+	sn_reclaim_help(&vm->reclaim);
 }
 
 /* ---- Checks --------------------------------------------------------------------- */
@@ -107,50 +209,64 @@ static void create_vm(void)
 static int compare_run(void *opaque, const struct snest_run *run)
 {
 	uint64_t *next = opaque;
-	uint64_t first = (run->first - base) >> granule, last = (run->last - base) >> granule;
+	uint64_t first = (run->first - base) >> unit, last = (run->last - base) >> unit;
 
+	fuzz_check(!((run->first - base) & sn_mask(unit)) &&
+	                   ((run->last - base) & sn_mask(unit)) == sn_mask(unit),
+	           "a part of a unit: 0x%llx-0x%llx", (unsigned long long)run->first,
+	           (unsigned long long)run->last);
 	for (; *next < first; ++*next)
-		fuzz_check(!model[*next], "page %llu is lost", (unsigned long long)*next);
+		fuzz_check(!model[*next], "unit %llu is lost", (unsigned long long)*next);
 	for (; *next <= last; ++*next) {
-		uint64_t addr = run->addr + ((*next - first) << granule);
+		uint64_t addr = run->addr + ((*next - first) << unit);
 
-		fuzz_check(model[*next] == (addr | 1), "page %llu leads to 0x%llx, not 0x%llx",
+		fuzz_check(model[*next] == (addr | 1), "unit %llu leads to 0x%llx, not 0x%llx",
 		           (unsigned long long)*next, (unsigned long long)addr,
 		           (unsigned long long)model[*next]);
 	}
 	return 0;
 }
 
-static void check_all(const struct snest_table *table)
+/* Units first..last. */
+static void check_units(const struct snest_table *table, uint64_t first, uint64_t last)
 {
 	struct snest_walk_range range = {
 		.size = sizeof(range),
-		.first = base,
-		.last = base + ((uint64_t)PAGES << granule) - 1,
+		.first = base + (first << unit),
+		.last = base + (last << unit) + sn_mask(unit),
 	};
-	uint64_t next = 0;
+	uint64_t next = first;
 	int ret = snest_walk_range(vm, snest_table_stage(table), 1, &range, compare_run, &next);
 
 	fuzz_check(!ret, "snest_walk_range: %d", ret);
-	for (; next < PAGES; next++)
-		fuzz_check(!model[next], "page %llu is lost", (unsigned long long)next);
-	fuzz_check(snest_table_bytes(table) == in_use, "%llu bytes in use, %zu taken",
-	           (unsigned long long)snest_table_bytes(table), in_use);
+	for (; next <= last; next++)
+		fuzz_check(!model[next], "unit %llu is lost", (unsigned long long)next);
 }
 
-/* Pages near the range that went with it. */
-static void forget_whole(const struct snest_table *table)
+/* A root that is larger than the pool's pages is counted elsewhere. */
+static void check_bytes(const struct snest_table *table, bool pooled, uint64_t beside)
 {
-	for (size_t i = 0; i < PAGES; i++) {
-		struct snest_walk r;
+	if (pooled)
+		sn_reclaim_help(&vm->reclaim);
+	fuzz_check(snest_table_bytes(table) == (pooled ? vm->pool.bytes_used + beside : in_use),
+	           "%llu bytes in use, %llu taken", (unsigned long long)snest_table_bytes(table),
+	           (unsigned long long)(pooled ? vm->pool.bytes_used + beside : in_use));
+}
 
-		if (!model[i])
-			continue;
-		if (!snest_walk(vm, snest_table_stage(table), 1, base + (i << granule), 0,
-		                SNEST_WALK_NO_UPDATE, &r, NULL, NULL) &&
-		    r.outcome == SNEST_WALK_FAULT)
-			model[i] = 0;
-	}
+/* A large leaf that sticks out of the units at..last went with them. Returns whether it did. */
+static bool went(const struct snest_table *table, uint64_t i)
+{
+	struct snest_walk r;
+
+	if (!model[i])
+		return false;
+	fuzz_check(!snest_walk(vm, snest_table_stage(table), 1, base + (i << unit), 0,
+	                       SNEST_WALK_NO_UPDATE, &r, NULL, NULL),
+	           "a walk fails");
+	if (r.outcome != SNEST_WALK_FAULT)
+		return false;
+	model[i] = 0;
+	return true;
 }
 
 /* A stage that is mostly wrong: every call says the same. */
@@ -196,23 +312,23 @@ static void try_bent(const struct snest_stage *shape_of, const struct snest_tabl
 /* ---- Actions -------------------------------------------------------------------- */
 
 struct span {
-	uint64_t at, count; /* pages of the window */
+	uint64_t at, count; /* units of the window */
 	uint64_t first, last;
 };
 
 static struct span span_of(const uint8_t *action)
 {
-	struct span s = {.at = fuzz_get(action + 1, 2) % PAGES};
+	struct span s = {.at = fuzz_get(action + 1, 2) % UNITS};
 	unsigned lg2 = action[3] & 15;
 
 	/* Round numbers, mostly: large leaves need them. */
-	if (lg2 < 12)
+	if (lg2 < 10)
 		s.at = s.at >> lg2 << lg2;
-	s.count = 1 + (action[3] & 0x80 ? action[4] : ((uint64_t)1 << lg2 % 12) - 1);
-	if (s.count > PAGES - s.at)
-		s.count = PAGES - s.at;
-	s.first = base + (s.at << granule);
-	s.last = s.first + (s.count << granule) - 1;
+	s.count = 1 + (action[3] & 0x80 ? action[4] : ((uint64_t)1 << lg2 % 10) - 1);
+	if (s.count > UNITS - s.at)
+		s.count = UNITS - s.at;
+	s.first = base + (s.at << unit);
+	s.last = s.first + (s.count << unit) - 1;
 	return s;
 }
 
@@ -223,6 +339,12 @@ static bool any_mapped(const struct span *s)
 			return true;
 	}
 	return false;
+}
+
+/* Memory is short: the target's own, or the pool's budget. */
+static bool no_room(int ret)
+{
+	return ret == -ENOMEM || (ret == -ENOSPC && vm->pool.bytes_max);
 }
 
 static void map(struct snest_table *table, const uint8_t *action, uint32_t flags)
@@ -237,7 +359,7 @@ static void map(struct snest_table *table, const uint8_t *action, uint32_t flags
 	attr |= action[5] & 0x8 ? SNEST_ATTR_DIRTY : 0;
 	attr |= action[5] & 0x10 ? SNEST_ATTR_SNOOP | SNEST_ATTR_GLOBAL : 0;
 	/* Where it is in the window, so that neighbours merge; or elsewhere. */
-	addr = OUT_GPA + ((action[5] & 0x20 ? fuzz_get(action + 6, 2) % PAGES : s.at) << granule);
+	addr = OUT_GPA + ((action[5] & 0x20 ? fuzz_get(action + 6, 2) % UNITS : s.at) << unit);
 	if (action[5] & 0x40) {
 		unsigned lg2 = (unsigned)__builtin_ctzll(sizes);
 
@@ -246,14 +368,14 @@ static void map(struct snest_table *table, const uint8_t *action, uint32_t flags
 		flags |= SNEST_TABLE_PAGE(lg2);
 	}
 	ret = snest_table_map(table, s.first, s.last, addr, rights, attr, flags);
-	fuzz_check(!ret || ret == -EINVAL || ret == -EEXIST || ret == -ENOMEM, "map: %d", ret);
+	fuzz_check(!ret || ret == -EINVAL || ret == -EEXIST || no_room(ret), "map: %d", ret);
 	fuzz_check(ret != -EEXIST || (any_mapped(&s) && !(flags & SNEST_TABLE_REPLACE)),
 	           "nothing is there");
 	if (ret)
 		return;
 	fuzz_check(flags & SNEST_TABLE_REPLACE || !any_mapped(&s), "mapped twice");
 	for (uint64_t i = 0; i < s.count; i++)
-		model[s.at + i] = (addr + (i << granule)) | 1;
+		model[s.at + i] = (addr + (i << unit)) | 1;
 }
 
 static void unmap(struct snest_table *table, const uint8_t *action, uint32_t flags)
@@ -262,25 +384,52 @@ static void unmap(struct snest_table *table, const uint8_t *action, uint32_t fla
 	uint64_t bytes = 0, mapped = 0;
 	int ret = snest_table_unmap(table, s.first, s.last, flags, &bytes);
 
-	fuzz_check(!ret || ret == -EINVAL || (ret == -ENOMEM && !flags), "unmap: %d", ret);
+	fuzz_check(!ret || ret == -EINVAL || (no_room(ret) && !flags), "unmap: %d", ret);
 	if (ret)
 		return;
 	for (uint64_t i = 0; i < s.count; i++) {
 		mapped += model[s.at + i] ? 1 : 0;
 		model[s.at + i] = 0;
 	}
-	if (flags)
-		forget_whole(table);
-	else
-		fuzz_check(bytes == mapped << granule, "%llu bytes unmapped, %llu pages",
+	if (flags) {
+		/* A leaf that stuck out of the range went whole. */
+		for (uint64_t i = s.at; i && went(table, i - 1); i--)
+			mapped++;
+		for (uint64_t i = s.at + s.count; i < UNITS && went(table, i); i++)
+			mapped++;
+		/* What lies outside of the window, if anything, is unknown. */
+		fuzz_check(bytes >= mapped << unit, "%llu bytes unmapped, %llu units",
 		           (unsigned long long)bytes, (unsigned long long)mapped);
+		return;
+	}
+	fuzz_check(bytes == mapped << unit, "%llu bytes unmapped, %llu units",
+	           (unsigned long long)bytes, (unsigned long long)mapped);
+}
+
+/* What a device wrote to is dirty, whatever became of its leaf meanwhile. */
+static void check_device(const struct snest_table *table, const struct span *s)
+{
+	struct snest_walk r;
+	uint64_t i = (device_at - base) >> unit;
+
+	if (!device_wrote || i - s->at < s->count)
+		return;
+	fuzz_check(!snest_walk(vm, snest_table_stage(table), 1, device_at, 0, SNEST_WALK_NO_UPDATE,
+	                       &r, NULL, NULL),
+	           "a walk fails");
+	fuzz_check(r.outcome == SNEST_WALK_FAULT || (r.attr & SNEST_ATTR_DIRTY),
+	           "a dirty flag is lost at 0x%llx", (unsigned long long)device_at);
 }
 
 static void act(struct snest_table *table, const uint8_t *action)
 {
 	struct span s = span_of(action);
+	uint64_t last = s.at + s.count - 1 + AROUND;
 	int ret = 0;
 
+	/* Beside the range, where its leaf may reach. */
+	device_wrote = false;
+	device_at = base + ((s.at + (action[7] & 0x80 ? s.count : -1ull)) % UNITS << unit);
 	switch (action[0] % 8) {
 	case 0:
 	case 1:
@@ -302,7 +451,9 @@ static void act(struct snest_table *table, const uint8_t *action)
 	default:
 		ret = snest_table_merge(table, s.first, s.last);
 	}
-	fuzz_check(!ret || ret == -EINVAL || ret == -ENOMEM, "%u: %d", action[0], ret);
+	fuzz_check(!ret || ret == -EINVAL || no_room(ret), "%u: %d", action[0], ret);
+	check_units(table, s.at < AROUND ? 0 : s.at - AROUND, last < UNITS ? last : UNITS - 1);
+	check_device(table, &s);
 }
 
 static const struct test_config *config_of(unsigned n)
@@ -325,41 +476,53 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const struct test_config *config;
 	struct snest_table *table;
 	struct snest_stage stage;
-	bool high;
+	uint64_t before, beside;
+	bool high, pooled;
 	int ret;
 
 	if (!vm)
 		create_vm();
 	memcpy(header, data, size < H_BYTES ? size : H_BYTES);
 	config = config_of(header[H_CONFIG]);
-	/* What the stage takes away by itself would look like a page that is lost. */
+	/* What the stage takes away by itself would look like a unit that is lost. */
 	stage = config->stage;
 	stage.rights = 0;
 	if (stage.format == SNEST_FORMAT_ARM_S1)
 		stage.flags &= ~(SNEST_STAGE_ARM_EPD0 | SNEST_STAGE_ARM_EPD1);
-	memset(arena, 0, cut);
 	memset(model, 0, sizeof(model));
 	cut = in_use = 0;
 	allocations = spares = 0;
 	failing = 0;
+	device = NULL;
+	vm->pool.bytes_max = 0;
+	before = objects;
 	if (header[H_FLAGS] & FLAG_BEND)
 		try_bent(&config->stage, &memory, header);
+	memory.settle = header[H_FLAGS] & FLAG_SETTLE ? settle : NULL;
+	pooled = header[H_FLAGS] & FLAG_POOL;
 	allocations = 0;
-	failing = header[H_FAIL];
+	failing = pooled ? 0 : header[H_FAIL];
+	vm->pool.bytes_max = pooled ? (uint64_t)header[H_FAIL] << 12 : 0;
 	high = (header[H_FLAGS] & FLAG_HIGH) && config->stage.ia_bits_high;
-	granule = test_config_granule_lg2(&config->stage, high);
-	base = high ? 0 - ((uint64_t)PAGES << granule) : 0;
-	ret = snest_table_create(vm, &stage, &memory, &table);
-	fuzz_check(!ret || ret == -ENOMEM || ret == -EINVAL, "create: %d", ret);
-	for (size_t at = H_BYTES, n = 0; !ret && at + 8 <= size && n < shape.max; at += 8, n++) {
-		act(table, data + at);
-		/* It costs more than an action. */
-		if (n % 4 == 3 || at + 16 > size)
-			check_all(table);
-	}
-	if (!ret)
+	unit = test_config_granule_lg2(&config->stage, high) + header[H_UNIT] % 16;
+	base = high ? 0 - ((uint64_t)UNITS << unit) : 0;
+	ret = snest_table_create(vm, &stage, pooled ? NULL : &memory, &table);
+	fuzz_check(!ret || ret == -EINVAL || no_room(ret), "create: %d", ret);
+	if (!ret) {
+		beside = snest_table_bytes(table) - vm->pool.bytes_used;
+		device = header[H_FLAGS] & FLAG_DEVICE ? table : NULL;
+		for (size_t at = H_BYTES, n = 0; at + 8 <= size && n < shape.max; at += 8, n++) {
+			act(table, data + at);
+			check_bytes(table, pooled, beside);
+		}
+		check_units(table, 0, UNITS - 1);
+		device = NULL;
 		snest_table_destroy(table);
-	fuzz_check(!in_use, "%zu bytes are lost", in_use);
+	}
+	sn_reclaim_help(&vm->reclaim);
+	fuzz_check(!in_use && !vm->pool.bytes_used, "%zu bytes are lost", in_use);
+	fuzz_check(objects == before, "%llu objects are lost",
+	           (unsigned long long)(objects - before));
 	return 0;
 }
 
@@ -389,24 +552,27 @@ size_t LLVMFuzzerCustomCrossOver(const uint8_t *data1, size_t size1, const uint8
 
 size_t fuzz_seed(unsigned n, uint8_t *data, size_t max_size)
 {
+	static const uint8_t flags[] = {0, FLAG_HIGH | FLAG_BEND, FLAG_POOL,
+	                                FLAG_DEVICE | FLAG_SETTLE};
 	struct fuzz_random r = {n};
 	size_t size = H_BYTES;
 
-	if (n >= 2 * test_configs_count)
+	if (n >= 4 * test_configs_count)
 		return 0;
 	memset(data, 0, H_BYTES);
-	data[H_CONFIG] = (uint8_t)(n / 2);
-	data[H_FLAGS] = (uint8_t)(n % 2 ? FLAG_HIGH | FLAG_BEND : 0);
-	if (n % 2) {
-		data[H_BEND + n / 2 % 32] = (uint8_t)(1u << fuzz_below(&r, 8));
+	data[H_CONFIG] = (uint8_t)(n / 4);
+	data[H_FLAGS] = flags[n % 4];
+	data[H_UNIT] = (uint8_t)fuzz_below(&r, 12);
+	if (data[H_FLAGS] & FLAG_BEND) {
+		data[H_BEND + n / 4 % 32] = (uint8_t)(1u << fuzz_below(&r, 8));
 		data[H_FAIL] = (uint8_t)fuzz_below(&r, 12);
 		fuzz_put(data + H_ENTRY, 8, fuzz_random(&r));
 	}
-	for (unsigned i = 0; i < 24 && size + 8 <= max_size; i++, size += 8) {
+	for (unsigned i = 0; i < 12 && size + 8 <= max_size; i++, size += 8) {
 		fuzz_put(data + size, 8, fuzz_random(&r) & 0x1fffff07ff07ull);
 		if (i == 0)
 			fuzz_put(data + size, 8, 0x3f000a000000ull);
-		data[size + 3] = (uint8_t)fuzz_below(&r, 12);
+		data[size + 3] = (uint8_t)fuzz_below(&r, 9);
 	}
 	return size;
 }

@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "core/reclaim.h"
 #include "records.h"
 #include "tools/tool.h"
 
@@ -134,6 +135,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		out = stream(&printed);
 		err = stream(&said);
 		make_image(NULL, 0);
+		/* Each input makes a VM: it has no thread of its own. */
+		sn_reclaim_threadless = true;
 	}
 	while (line < end && *line != '\n') {
 		const uint8_t *stop = memchr(line, '\n', (size_t)(end - line));

@@ -26,6 +26,12 @@ fuzz_programs()
 		sed -n "s,^\(fuzz/\(fuzz\|seed\)_${fuzz_target:-[a-z0-9_]*}\): .*,\1,p"
 }
 
+# What a target asks of the engine: TARGET.options, which OSS-Fuzz reads too.
+engine_options()
+{
+	[ ! -e "fuzz/$1.options" ] || sed -n 's/^\([a-z_]*\) *= */-\1=/p' "fuzz/$1.options"
+}
+
 # fuzz_one TARGET SECONDS: on all cores; new inputs go to build/corpus/TARGET.
 fuzz_one()
 {
@@ -36,7 +42,7 @@ fuzz_one()
 		[ ! -d "$folder" ] || known="$known $folder"
 	done
 	[ ! -e "fuzz/$1.dict" ] || known="$known -dict=fuzz/$1.dict"
-	[ ! -e "fuzz/$1.options" ] || known="$known $(sed -n 's/^\(max_len\|entropic\) *= */-\1=/p' "fuzz/$1.options")"
+	known="$known $(engine_options "$1")"
 	echo "$1: $2 seconds on $(nproc) cores"
 	: >"$finds/.began"
 	build/fuzz/fuzz/fuzz_"$1" -fork="$(nproc)" -max_total_time="$2" -timeout=10 \
@@ -67,8 +73,9 @@ minimise_one()
 	mkdir -p build/fuzz/small build/corpus/"$1" fuzz/corpus/"$1"
 	rm -rf build/fuzz/small/"$1"
 	mkdir build/fuzz/small/"$1"
-	cut=$(sed -n 's/^max_len *= */-max_len=/p' "fuzz/$1.options" 2>/dev/null)
-	build/fuzz/fuzz/fuzz_"$1" -merge=1 -timeout=10 ${cut:--max_len=4096} \
+	options=$(engine_options "$1") cut=-max_len=4096
+	case $options in *-max_len=*) cut= ;; esac
+	build/fuzz/fuzz/fuzz_"$1" -merge=1 -timeout=10 $cut $options \
 		build/fuzz/small/"$1" fuzz/corpus/"$1" build/corpus/"$1" \
 		>"build/logs/minimise-$1.log" 2>&1 || return 1
 	size=$(du -s --apparent-size -k build/fuzz/small/"$1" | cut -f1)

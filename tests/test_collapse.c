@@ -335,13 +335,82 @@ static void four_stages(void **state)
 	lists_of(4, 25);
 }
 
+/* ---- Sizes ----------------------------------------------------------------------- */
+
+static int never_read(void *opaque, uint64_t addr, void *buf, size_t length)
+{
+	(void)opaque;
+	(void)addr;
+	(void)buf;
+	(void)length;
+	return -1;
+}
+
+/* The largest aligned block around gpa that lies in the region, and whose host block is aligned. */
+static unsigned plain_lg2(const struct snest_region *region, uint64_t gpa)
+{
+	for (unsigned lg2 = 64;; lg2--) {
+		uint64_t mask = lg2 < 64 ? (1ull << lg2) - 1 : UINT64_MAX;
+
+		if ((gpa & ~mask) >= region->first && (gpa | mask) <= region->last &&
+		    !((region->host - region->first) & mask))
+			return lg2;
+	}
+}
+
+/* Without stages, the size of a translation is what the region allows, block by block. */
+static void sizes_of_regions(void **state)
+{
+	const struct snest_accessors accessors = {.read = never_read};
+	struct test_random random = {7};
+	unsigned sizes[65] = {0}, many = 0;
+
+	(void)state;
+	for (unsigned round = 0; round < 4000; round++) {
+		struct snest_region region = {.size = sizeof(region), .accessors = &accessors};
+		unsigned lg2 = 12 + (unsigned)test_below(&random, 45);
+		struct snest_vm *vm;
+
+		/* Round sizes and places, and some that are a page off. */
+		region.first = test_below(&random, 1ull << 57) & ~((1ull << lg2) - 1);
+		if (test_below(&random, 4) == 0)
+			region.first = 0;
+		region.last = region.first + ((1 + test_below(&random, 3)) << lg2) - 1 -
+		              (lg2 > 12 ? test_below(&random, 2) << 12 : 0);
+		if (test_below(&random, 4) == 0)
+			region.last = (1ull << 57) - 1;
+		region.host = region.first;
+		if (test_below(&random, 3))
+			region.host += 1ull << (12 + test_below(&random, 46));
+		assert_int_equal(snest_vm_create(NULL, &vm), 0);
+		if (!snest_memory_add(vm, &region)) {
+			for (unsigned i = 0; i < 20; i++) {
+				uint64_t bytes = region.last - region.first + 1;
+				uint64_t gpa = region.first + test_below(&random, bytes);
+				struct snest_walk r;
+
+				if (i < 2)
+					gpa = i ? region.last : region.first;
+				assert_int_equal(snest_walk(vm, NULL, 0, gpa, 0, 0, &r, NULL, NULL),
+				                 0);
+				assert_int_equal(r.outcome, SNEST_WALK_HOST);
+				assert_int_equal(r.lg2, plain_lg2(&region, gpa));
+				sizes[r.lg2]++;
+			}
+		}
+		snest_vm_destroy(vm);
+	}
+	for (unsigned i = 12; i <= 57; i++)
+		many += sizes[i] > 0;
+	assert_true(many > 40);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(one_stage),
-		cmocka_unit_test(two_stages),
-		cmocka_unit_test(three_stages),
-		cmocka_unit_test(four_stages),
+		cmocka_unit_test(one_stage),        cmocka_unit_test(two_stages),
+		cmocka_unit_test(three_stages),     cmocka_unit_test(four_stages),
+		cmocka_unit_test(sizes_of_regions),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

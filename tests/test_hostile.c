@@ -116,9 +116,11 @@ static void enumerate(struct world *w)
 		int ret;
 
 		range.budget = 10000;
+		range.entries = 0;
 		range.tables = 0;
 		ret = snest_walk_range(w->vm, &w->stage, 1, &range, ignore_run, &next);
 		assert_true(range.tables <= 10000 + SN_LEVELS_MAX);
+		assert_true(range.entries <= 10000);
 		if (!ret)
 			return;
 		assert_int_equal(ret, -EAGAIN);

@@ -129,7 +129,7 @@ static int enumerate(struct listing *l, struct snest_walk_range *range, uint64_t
 
 		range->budget = slice;
 		ret = snest_walk_range(view->vm, view->stages, view->count, range, visit, l);
-		l->entries += slice - (range->budget < slice ? range->budget : slice);
+		l->entries = range->entries;
 		if (ret != -EAGAIN || (budget && l->entries >= budget) || ferror(stdout))
 			break;
 		if (terminal && now_ns() - shown > PROGRESS_EVERY_NS && now_ns() > shown) {
@@ -214,7 +214,7 @@ int sn_walk_list(const struct sn_walk_view *view, uint64_t first, uint64_t last,
 	show_total(&l, ret == 0, range.first);
 	if (view->json)
 		sn_json_close(view->json, '}');
-	if (ret == -EAGAIN) {
+	if (ret == -EAGAIN || ret == -ENOSPC) {
 		sn_tool_error(view->tool,
 		              "stopped after %" PRIu64 " entries (--budget); the list is not "
 		              "complete.\nGo on with --range 0x%" PRIx64 "-0x%" PRIx64

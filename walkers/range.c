@@ -187,8 +187,6 @@ int sn_ranger_run(struct sn_ranger *r, uint64_t first, uint64_t last)
 {
 	int ret, ret2;
 
-	if (r->budget < SN_RANGE_BUDGET_MIN)
-		r->budget = SN_RANGE_BUDGET_MIN;
 	r->out_valid = false;
 	r->out = (struct snest_run){0};
 	for (unsigned k = 0; k < SNEST_MAX_STAGES; k++)

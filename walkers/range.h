@@ -39,7 +39,10 @@ struct sn_ranger {
 	void *opaque;
 };
 
-/* Smallest budget that always gets further; less counts as this. */
+/*
+ * A budget that always gets further: more than an entry for each level of each
+ * stage, and the next one of each. With less, resume may be where the call began.
+ */
 #define SN_RANGE_BUDGET_MIN 256
 
 /* Emits the open run of stage k to what comes behind it. 0, -EAGAIN, or the visitor's value. */

@@ -94,11 +94,15 @@ int snest_walk_range(struct snest_vm *vm, const struct snest_stage *stages, unsi
 	ret = sn_ranger_run(&r, in.first, in.last);
 	sn_read_end();
 
-	if (ret == -EAGAIN)
-		range->first = r.resume;
-	if (in.budget)
-		range->budget = r.budget;
 	range->tables += r.tables;
+	if (range->size >= offsetof(struct snest_walk_range, entries) + sizeof(range->entries))
+		range->entries += (in.budget ? in.budget : UINT64_MAX) - r.budget;
+	if (ret != -EAGAIN)
+		return ret;
+	/* Who calls again with the same budget would do so for ever. */
+	if (r.resume == in.first)
+		return -ENOSPC;
+	range->first = r.resume;
 	return ret;
 }
 

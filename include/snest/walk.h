@@ -117,12 +117,13 @@ struct snest_walk_range {
 	uint32_t access; /* SNEST_PRIVILEGED or 0: whose rights are reported */
 	uint32_t flags;  /* 0 */
 	/*
-	 * In: entries that may be examined; 0 is no limit, less than 256 counts
-	 * as 256, the smallest number that always gets further. Out: what is left.
-	 * A hostile table of one page can map 2^36 pages, so give a limit.
+	 * Entries that this call may examine; 0 is no limit. 256 always get further,
+	 * fewer perhaps not. A hostile table of one page can map 2^36 pages, so
+	 * give a limit.
 	 */
 	uint64_t budget;
-	uint64_t tables; /* out: tables visited, added to what was there */
+	uint64_t tables;  /* out: tables visited, added to what was there */
+	uint64_t entries; /* out: entries examined, added to what was there */
 };
 
 /*
@@ -132,8 +133,9 @@ struct snest_walk_range {
  * follows the tables visited, not the range and not the pages.
  * `visit` is called inside a read section and must not block.
  * Returns 0 when `last` was reached; -EAGAIN when the budget ended before, with
- * range->first advanced (call again to go on); what `visit` returned; or
- * -EINVAL, -EOPNOTSUPP, -E2BIG. Any thread.
+ * range->first advanced (call again to go on); -ENOSPC when a budget below 256
+ * ended before anything was found out about range->first, which stays, nothing
+ * visited; what `visit` returned; or -EINVAL, -EOPNOTSUPP, -E2BIG. Any thread.
  */
 SNEST_API int snest_walk_range(struct snest_vm *vm, const struct snest_stage *stages,
                                unsigned count, struct snest_walk_range *range, snest_run_fn visit,
