@@ -189,7 +189,9 @@ static void wrong(struct segment *s)
 	           "pin");
 	fuzz_check(snest_space_enumerate(f.space, 1, 0, NULL, NULL) == -EINVAL, "enumerate");
 	snest_read_begin();
-	fuzz_check(snest_drain(f.fuzz.vm, 0) == -EDEADLK, "drain");
+	/* qsbr cannot tell that a section is open. */
+	if (strcmp(snest_rcu_flavour(), "qsbr"))
+		fuzz_check(snest_drain(f.fuzz.vm, 0) == -EDEADLK, "drain");
 	fuzz_check(snest_dirty_start(f.fuzz.vm) != 0, "dirty");
 	snest_read_end();
 	fuzz_check(f.dirty ? snest_dirty_start(f.fuzz.vm) != 0

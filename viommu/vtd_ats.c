@@ -5,9 +5,9 @@
  *
  * A translation request walks the guest's tables anew and takes nothing from the
  * shadow, so a device's TLB is never filled through a stale entry, in whatever
- * order the guest invalidates (hazard 19). Context and walk are one read
- * section: a drain that begins after an invalidation waits for both, so flags
- * are not set in a table that the guest has taken back (hazard 3).
+ * order the guest invalidates. Context and walk are one read section: a drain
+ * that begins after an invalidation waits for both, so flags are not set in a
+ * table that the guest has taken back.
  *
  * A translated request carries a GPA. All of them are looked up in one space
  * without stages, which makes them as fast as any lookup and visible to the
