@@ -57,6 +57,7 @@ struct segment {
 	uint8_t count;
 	bool wild;   /* more than that */
 	bool torn;   /* a part was unmapped: its ends do not speak for the middle */
+	bool part;   /* invalidated as a part of an old page: its new one may be unknown */
 	bool cached; /* an observer's cache has its first page, */
 	uint64_t cached_host;
 };
@@ -199,6 +200,7 @@ static void settled_pages(uint64_t first, uint64_t last)
 			    (s->first | mask) < first || (s->first | mask) < s->last)
 				s->old[kept++] = s->old[j];
 		}
+		s->part |= kept != s->count;
 		s->count = (uint8_t)kept;
 	}
 }
@@ -207,7 +209,7 @@ static void settled(unsigned i, unsigned n)
 {
 	for (; n-- && i < SEGMENTS; i++) {
 		segments[i].count = 0;
-		segments[i].wild = false;
+		segments[i].wild = segments[i].part = false;
 	}
 }
 
