@@ -235,6 +235,7 @@ static void act(const uint8_t *a)
 	case A_INVALIDATE:
 		snest_space_invalidate(f.space, s->first, segments[i + n - 1].last, a[7] & 1);
 		settled(i, n);
+		settled_pages(s->first, segments[i + n - 1].last);
 		break;
 	case A_INVALIDATE_ALL:
 		invalidate_all(a[7]);
@@ -308,8 +309,8 @@ static void act(const uint8_t *a)
 	}
 	if (!writes)
 		return;
-	/* A leaf that goes whole concerns more than was named. */
-	if (a[0] % A_COUNT == A_UNMAP && (a[7] & 1)) {
+	/* A leaf that is cut or goes whole concerns more than was named. */
+	if (f.large || (a[0] % A_COUNT == A_UNMAP && (a[7] & 1))) {
 		i = 0;
 		n = SEGMENTS;
 	}

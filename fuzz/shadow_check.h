@@ -65,7 +65,7 @@ static void check_complete(const struct segment *s)
 	uint64_t host;
 	uint32_t may;
 
-	if (s->count || s->wild || !is_known(s, s->last & ~4095ull))
+	if (s->count || s->wild || s->part || !is_known(s, s->last & ~4095ull))
 		return;
 	for (unsigned end = 0; end < 2; end++) {
 		uint64_t iova = end ? s->last & ~4095ull : s->first;

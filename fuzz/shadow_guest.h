@@ -44,8 +44,8 @@ static const struct {
 #define SEGMENTS 87u
 
 struct answer {
-	uint64_t gpa; /* of the page asked for */
-	uint8_t rights;
+	uint64_t gpa;        /* of the page asked for */
+	uint8_t rights, lg2; /* lg2: of the page that says so, the smallest since it does */
 	bool ok;
 };
 
@@ -57,6 +57,7 @@ struct segment {
 	uint8_t count;
 	bool wild;   /* more than that */
 	bool torn;   /* a part was unmapped: its ends do not speak for the middle */
+	bool part;   /* invalidated as a part of an old page: its new one may be unknown */
 	bool cached; /* an observer's cache has its first page, */
 	uint64_t cached_host;
 };
@@ -72,6 +73,7 @@ static struct {
 	uint64_t cut; /* of the table memory */
 	bool announced, tracking, split;
 	bool bent, failed;
+	bool large; /* there are or were large pages, of which a change of a part concerns all */
 	/* An entry was bent that is, or says that it is, one of several that are one page. */
 	bool blurred;
 	unsigned format;
@@ -139,7 +141,8 @@ static struct answer ask(uint64_t iova)
 	ref_walk(snest_table_stage(f.table), &read, iova, 0, false, &r);
 	if (!r.ok)
 		return (struct answer){.ok = false};
-	return (struct answer){r.out, r.rights, true};
+	f.large |= r.lg2 > 12;
+	return (struct answer){r.out, r.rights, r.lg2, true};
 }
 
 static bool same(const struct answer *a, const struct answer *b)
@@ -163,8 +166,11 @@ static void refresh(unsigned i, unsigned n)
 
 		if (s->last - s->first > 4095)
 			last = ask(s->last & ~4095ull);
-		if (same(&first, &s->now[0]) && same(&last, &s->now[1]))
+		if (same(&first, &s->now[0]) && same(&last, &s->now[1])) {
+			if (first.lg2 < s->now[0].lg2)
+				s->now[0].lg2 = first.lg2;
 			continue;
+		}
 		if (s->count == OLD || (f.bent && s->last - s->first > 4095))
 			s->wild = true;
 		else
@@ -176,11 +182,34 @@ static void refresh(unsigned i, unsigned n)
 	}
 }
 
+/*
+ * first..last was invalidated: what pages that reach in there said is not legal
+ * any more, outside of the range either.
+ */
+static void settled_pages(uint64_t first, uint64_t last)
+{
+	for (unsigned i = 0; i < SEGMENTS && !f.blurred; i++) {
+		struct segment *s = &segments[i];
+		unsigned kept = 0;
+
+		for (unsigned j = 0; j < s->count; j++) {
+			uint64_t mask = ((uint64_t)1 << s->old[j].lg2) - 1;
+
+			/* What was in between may have been another page. */
+			if (!s->old[j].ok || (s->first & ~mask) > last ||
+			    (s->first | mask) < first || (s->first | mask) < s->last)
+				s->old[kept++] = s->old[j];
+		}
+		s->part |= kept != s->count;
+		s->count = (uint8_t)kept;
+	}
+}
+
 static void settled(unsigned i, unsigned n)
 {
 	for (; n-- && i < SEGMENTS; i++) {
 		segments[i].count = 0;
-		segments[i].wild = false;
+		segments[i].wild = segments[i].part = false;
 	}
 }
 

@@ -52,6 +52,7 @@ static void act(const uint8_t *a)
 	uint64_t where = fuzz_get(a + 2, 2), value = fuzz_get(a + 8, 8), q[4];
 	uint64_t offset = a[4] & 0x80 ? where : registers[where % (sizeof(registers) / 2)];
 	uint32_t access = 1 + a[1] % 3u;
+	struct moment m;
 
 	switch (a[0] % A_COUNT) {
 	case A_WRITE:
@@ -79,6 +80,8 @@ static void act(const uint8_t *a)
 	case A_INVALIDATE:
 		describe(a, q);
 		submit(q, 1 + (a[7] >> 4));
+		if (!(a[7] & 8))
+			background();
 		ask_again();
 		break;
 	case A_COMMAND:
@@ -119,21 +122,17 @@ static void act(const uint8_t *a)
 				model_forget_everything();
 		}
 		break;
-	case A_RUN: {
-		struct moment m;
-
-		model_refresh();
-		look(&m);
+	case A_RUN:
 		if (a[1] & 1) {
+			model_refresh();
+			look(&m);
 			snest_vtd_run(f.vtd);
 			settle(&m, f.sync ? 32768 : f.vtd->budget);
 		} else {
-			/* The background, which goes on as long as there is something. */
-			sn_reclaim_help(&f.fuzz.vm->reclaim);
-			settle(&m, UINT64_MAX);
+			background();
 		}
+		ask_again();
 		break;
-	}
 	case A_MIRROR:
 		mirror(pair);
 		break;

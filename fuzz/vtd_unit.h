@@ -266,7 +266,8 @@ static void look(struct moment *m)
 	m->head = at = reg[REG_IQH];
 	m->descriptors = f.vtd->stats.descriptors;
 	m->count = 0;
-	while (m->on && m->count < 64 && at != reg[REG_IQT]) {
+	/* Beyond the tail too: it may be about to move. */
+	while (m->on && m->count < 64) {
 		if (m->base >= RAM_BYTES || m->base + at + 16 > RAM_BYTES)
 			break;
 		memcpy(m->q[m->count++], (const char *)ram + m->base + at, 16);

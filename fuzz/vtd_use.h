@@ -205,6 +205,17 @@ static void save(uint64_t damage)
 
 /* ---- Guests ------------------------------------------------------------- */
 
+/* The background, which goes on as long as there is something. */
+static void background(void)
+{
+	struct moment m;
+
+	model_refresh();
+	look(&m);
+	sn_reclaim_help(&f.fuzz.vm->reclaim);
+	settle(&m, UINT64_MAX);
+}
+
 /* Tables as a driver sets them up, the root and the queue on. */
 static void guest(unsigned kind, uint32_t did, unsigned pgtt)
 {
@@ -246,6 +257,9 @@ static void guest(unsigned kind, uint32_t did, unsigned pgtt)
 	if (kind & 4)
 		write_register(0xd0, 8, P_REQUESTS * page);
 	write_register(0x18, 4, VTD_TE | (kind & 8 ? 0 : VTD_QIE));
+	/* A driver polls the status until that is done. */
+	if (!(kind & 0x20))
+		background();
 }
 
 /* An entry of some table: small numbers mean addresses that exist. */

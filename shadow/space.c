@@ -26,12 +26,26 @@ static bool looks_at_privilege(unsigned format)
 	}
 }
 
+/* Field by field: between them is padding, which is whatever the caller's stack held. */
+static bool same_stage(const struct snest_stage *a, const struct snest_stage *b)
+{
+	return a->format == b->format && a->levels == b->levels && a->ia_bits == b->ia_bits &&
+	       a->oa_bits == b->oa_bits && a->rights == b->rights &&
+	       a->granule_lg2 == b->granule_lg2 && a->ia_bits_high == b->ia_bits_high &&
+	       a->granule_high_lg2 == b->granule_high_lg2 && a->flags == b->flags &&
+	       a->root == b->root && a->root_high == b->root_high;
+}
+
 static bool same_identity(const struct snest_space *space, const struct snest_space_config *config)
 {
-	return space->tag.domain == config->tag.domain && space->tag.space == config->tag.space &&
-	       space->flags == config->flags && space->guest_stages == config->count &&
-	       (!config->count || !memcmp(space->stage_copy, config->stages,
-	                                  config->count * sizeof(*config->stages)));
+	if (space->tag.domain != config->tag.domain || space->tag.space != config->tag.space ||
+	    space->flags != config->flags || space->guest_stages != config->count)
+		return false;
+	for (unsigned i = 0; i < config->count; i++) {
+		if (!same_stage(&space->stage_copy[i], &config->stages[i]))
+			return false;
+	}
+	return true;
 }
 
 /* Under shadow->lock. */

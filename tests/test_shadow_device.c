@@ -177,6 +177,41 @@ static void test_hazard_15_another_root(void **state)
 	end(f);
 }
 
+/* Stages that differ in what lies between their members are the same. */
+static void test_padding(void **state)
+{
+	struct fixture *f = begin("vtd-ss 3 levels", 0);
+	struct snest_space *space[2];
+	struct snest_stage stage;
+	struct snest_space_config config = {
+		.size = sizeof(config), .stages = &stage, .count = 1, .tag = {5, 6}};
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		const struct snest_stage *like = &f->guest.list[0];
+
+		memset(&stage, i ? 0xff : 0, sizeof(stage));
+		stage.size = like->size;
+		stage.format = like->format;
+		stage.levels = like->levels;
+		stage.ia_bits = like->ia_bits;
+		stage.oa_bits = like->oa_bits;
+		stage.rights = like->rights;
+		stage.granule_lg2 = like->granule_lg2;
+		stage.ia_bits_high = like->ia_bits_high;
+		stage.granule_high_lg2 = like->granule_high_lg2;
+		memset(stage.reserved, 0, sizeof(stage.reserved));
+		stage.flags = like->flags;
+		stage.root = like->root;
+		stage.root_high = like->root_high;
+		assert_int_equal(snest_space_get(f->guest.vm, &config, &space[i]), 0);
+	}
+	assert_ptr_equal(space[0], space[1]);
+	snest_space_put(space[0]);
+	snest_space_put(space[1]);
+	end(f);
+}
+
 static void test_pasids(void **state)
 {
 	struct fixture *f = begin("vtd-ss 3 levels", 0);
@@ -345,6 +380,7 @@ int main(void)
 		cmocka_unit_test(test_devices),
 		cmocka_unit_test(test_unbound_is_blocked),
 		cmocka_unit_test(test_hazard_15_another_root),
+		cmocka_unit_test(test_padding),
 		cmocka_unit_test(test_pasids),
 		cmocka_unit_test(test_pasids_cost_memory_when_used),
 		cmocka_unit_test(test_resolve),
