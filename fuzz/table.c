@@ -51,7 +51,7 @@ enum {
 #define FLAG_DEVICE 0x8 /* a device writes while pages are being found */
 #define FLAG_SETTLE 0x10
 
-static const struct fuzz_actions shape = {.header = H_BYTES, .length = 8, .kinds = 8, .max = 16};
+static const struct fuzz_actions shape = {.header = H_BYTES, .length = 8, .kinds = 8, .max = 12};
 
 static struct snest_vm *vm;
 static char *pool_at;

@@ -168,7 +168,8 @@ run_tests()
 	for name; do
 		case $name in
 		release | nojemalloc | memb | qsbr | install) ;;
-		asan | tsan | ossfuzz) build_packages="$build_packages $sanitizer_packages" ;;
+		asan | tsan) build_packages="$build_packages $sanitizer_packages" ;;
+		ossfuzz) build_packages="$build_packages $sanitizer_packages zip unzip" ;;
 		bench) build_packages="$build_packages $bench_packages" ;;
 		lint) build_packages="$build_packages $lint_packages $bench_packages" ;;
 		*)
