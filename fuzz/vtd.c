@@ -465,8 +465,10 @@ size_t fuzz_seed(unsigned n, uint8_t *data, size_t max_size)
 	add(A_POINT, (P_SECOND + 3) << 8 | leaf << 16 | 4ull << 24 | 2ull << 32, 0);
 	add(A_POINT, (P_FIRST + 3) << 8 | leaf << 16 | 5ull << 24 | 3ull << 32, 0);
 	add(A_REQUEST, leaf << 40, 0x12);
-	/* Page-selective of both types, and a wait. */
-	add(set_up & 8 ? A_BY_REGISTER : A_INVALIDATE, 2 | 1 << 8 | 3 << 24 | leaf << 32, 0);
+	/* Page-selective of both types, or of one alone, and a wait. */
+	if (n / 32 % 2 == 0)
+		add(set_up & 8 ? A_BY_REGISTER : A_INVALIDATE, 2 | 1 << 8 | 3 << 24 | leaf << 32,
+		    0);
 	add(A_INVALIDATE, 6 | 1 << 8 | (2ull + n / 16 % 2) << 24 | leaf << 32, 0);
 	add(A_INVALIDATE, 5 | 2 << 24 | 7ull << 32, 0);
 	add(A_REQUEST, leaf << 40, 0x12);
