@@ -152,6 +152,34 @@ static void sink_is_populated_and_follows_maps(void **state)
 	g_destroy(&g);
 }
 
+/* A table that leads to itself maps 2^36 pages; one command reads as much as the embedder said. */
+static void sync_of_a_bomb_stops_at_the_limit(void **state)
+{
+	struct snest_vtd_config config = {
+		.size = sizeof(config),
+		.flags = SNEST_VTD_RAW | SNEST_VTD_SYNC,
+		.cap = G_CAP_CM,
+		.ecap = G_ECAP,
+		.sync_entries_max = 4096,
+	};
+	struct vtd_guest g;
+	struct sink s;
+	uint64_t root;
+	int ret;
+
+	(void)state;
+	g_create_config(&g, &config);
+	g_start_legacy(&g, RID, DID, &root);
+	for (unsigned i = 0; i < 512; i++)
+		image_put(&g.image, root + i * 8, root | 3);
+	ret = mirror(&g, RID, NO, &s);
+	assert_true(ret || s.failures);
+	/* What was mapped of it is unmapped again. */
+	assert_int_equal(mapped(&s), 0);
+	assert_in_range(s.elsewhere, 1, 2 * 4096);
+	g_destroy(&g);
+}
+
 static void command_that_changes_nothing_leaves_the_sink_alone(void **state)
 {
 	struct vtd_guest g;
@@ -406,6 +434,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sink_is_populated_and_follows_maps),
+		cmocka_unit_test(sync_of_a_bomb_stops_at_the_limit),
 		cmocka_unit_test(command_that_changes_nothing_leaves_the_sink_alone),
 		cmocka_unit_test(sink_switches_to_the_new_domain),
 		cmocka_unit_test(broken_configuration_empties_the_sink),
