@@ -69,9 +69,10 @@ install_copy()
 		meson install -C build/release --no-rebuild --quiet --destdir "$PWD/build/install"
 }
 
-# installed COMPILER KIND SOURCE: compiles as an embedder would, and runs.
+# installed COMPILER KIND SOURCE: compiles as an embedder would, and runs. In a
+# shell of its own: what pkg-config is told here is not for other builds.
 installed()
-{
+(
 	pc=$(find "$PWD/build/install" -name snest.pc)
 	export PKG_CONFIG_SYSROOT_DIR="$PWD/build/install" PKG_CONFIG_PATH="${pc%/*}"
 	program=build/install/$(basename "$3")-$2
@@ -80,7 +81,7 @@ installed()
 	inline) $1 -o "$program" "$3" $(pkg-config --cflags --libs snest-inline) ;;
 	*) $1 -o "$program" "$3" $(pkg-config --cflags --libs snest) ;;
 	esac && LD_LIBRARY_PATH="${pc%/pkgconfig/*}" "$program"
-}
+)
 
 test_install()
 {
