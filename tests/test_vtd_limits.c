@@ -33,7 +33,8 @@ static uint64_t bindings(struct vtd_guest *g)
 	return stats.bindings;
 }
 
-static void oldest_binding_makes_room(void **state)
+/* A unit of ten bindings at most, and a device whose PASIDs share one second stage: 0x5000. */
+static void start_with_pasids(struct vtd_guest *g, unsigned pasids)
 {
 	struct snest_vtd_config config = {
 		.size = sizeof(config),
@@ -42,17 +43,23 @@ static void oldest_binding_makes_room(void **state)
 		.ecap = G_ECAP_ALL,
 		.bindings_max = 10,
 	};
-	struct vtd_guest g;
 	uint64_t root;
 
+	g_create_config(g, &config);
+	root = g_table(g);
+	g_map(g, root, 0x5000, G_DATA, 12, 3);
+	g_scalable_context(g, RID, 0);
+	for (unsigned pasid = 0; pasid < pasids; pasid++)
+		g_pasid(g, RID, pasid, PGTT_SECOND, DID, 0, root);
+	g_start_scalable(g);
+}
+
+static void oldest_binding_makes_room(void **state)
+{
+	struct vtd_guest g;
+
 	(void)state;
-	g_create_config(&g, &config);
-	root = g_table(&g);
-	g_map(&g, root, 0x5000, G_DATA, 12, 3);
-	g_scalable_context(&g, RID, 0);
-	for (unsigned pasid = 0; pasid < 200; pasid++)
-		g_pasid(&g, RID, pasid, PGTT_SECOND, DID, 0, root);
-	g_start_scalable(&g);
+	start_with_pasids(&g, 200);
 	for (unsigned round = 0; round < 2; round++) {
 		for (unsigned pasid = 0; pasid < 200; pasid++) {
 			assert_int_equal(g_request(&g, RID, pasid, 0x5000, SNEST_READ, NULL),
@@ -69,25 +76,12 @@ static void oldest_binding_makes_room(void **state)
 /* A guest that takes bindings away again and again, and never waits, holds no memory. */
 static void bindings_that_went_do_not_pile_up(void **state)
 {
-	struct snest_vtd_config config = {
-		.size = sizeof(config),
-		.flags = SNEST_VTD_RAW,
-		.cap = G_CAP_ALL,
-		.ecap = G_ECAP_ALL,
-		.bindings_max = 10,
-	};
 	struct snest_vm_stats stats = {.size = sizeof(stats)};
-	uint64_t most = 0, root;
+	uint64_t most = 0;
 	struct vtd_guest g;
 
 	(void)state;
-	g_create_config(&g, &config);
-	root = g_table(&g);
-	g_map(&g, root, 0x5000, G_DATA, 12, 3);
-	g_scalable_context(&g, RID, 0);
-	for (unsigned pasid = 0; pasid < 20; pasid++)
-		g_pasid(&g, RID, pasid, PGTT_SECOND, DID, 0, root);
-	g_start_scalable(&g);
+	start_with_pasids(&g, 20);
 	/* Each request takes the place of an older one in the same space, which so remains. */
 	for (unsigned i = 0; i < 50000; i++) {
 		assert_int_equal(g_request(&g, RID, i % 20, 0x5000, SNEST_READ, NULL), G_DATA);
