@@ -204,7 +204,7 @@ static void act(const uint8_t *a)
 {
 	unsigned i = a[1] % SEGMENTS, n = 1 + a[2] % 24u;
 	struct segment *s = &segments[i];
-	uint64_t unmapped, word;
+	uint64_t unmapped, word, first, last, mask;
 	uint32_t access = a[6] & (SNEST_READ | SNEST_WRITE);
 	bool writes = a[0] % A_COUNT <= A_UNMAP || a[0] % A_COUNT == A_SHAPE;
 
@@ -217,6 +217,10 @@ static void act(const uint8_t *a)
 	/* The writer trusts its tables: it changes none that somebody else has written to. */
 	if (f.bent && writes)
 		return;
+	first = s->first;
+	last = segments[i + n - 1].last;
+	if (writes)
+		reach(&first, &last);
 	switch (a[0] % A_COUNT) {
 	case A_MAP:
 		map(i, n, a);
@@ -226,11 +230,11 @@ static void act(const uint8_t *a)
 		                  a[7] & 1 ? SNEST_TABLE_WHOLE : 0, &unmapped);
 		break;
 	case A_SHAPE:
+		mask = a[7] & 6 ? 0x1fffff : 0x3fffffff;
 		if (a[7] & 1)
 			snest_table_cut(f.table, s->first);
 		else
-			snest_table_merge(f.table, s->first & ~0x3fffffffull,
-			                  s->first | 0x3fffffff);
+			snest_table_merge(f.table, s->first & ~mask, s->first | mask);
 		break;
 	case A_INVALIDATE:
 		snest_space_invalidate(f.space, s->first, segments[i + n - 1].last, a[7] & 1);
@@ -309,12 +313,7 @@ static void act(const uint8_t *a)
 	}
 	if (!writes)
 		return;
-	/* A leaf that is cut or goes whole concerns more than was named. */
-	if (f.large || (a[0] % A_COUNT == A_UNMAP && (a[7] & 1))) {
-		i = 0;
-		n = SEGMENTS;
-	}
-	refresh(i, n);
+	refresh_range(first, last);
 	notice(0, SEGMENTS);
 }
 

@@ -29,7 +29,7 @@
 #define DRAINS 4
 #define OLD 4
 #define RID 0x0010
-#define ACTIONS_MAX 32
+#define ACTIONS_MAX 20
 #define HEADER 2
 
 /* ---- Segments ----------------------------------------------------------- */
@@ -71,9 +71,8 @@ static struct {
 	struct snest_space *space;
 	struct snest_table *table;
 	uint64_t cut; /* of the table memory */
-	bool announced, tracking, split;
+	bool announced, tracking, split, clear;
 	bool bent, failed;
-	bool large; /* there are or were large pages, of which a change of a part concerns all */
 	/* An entry was bent that is, or says that it is, one of several that are one page. */
 	bool blurred;
 	unsigned format;
@@ -141,7 +140,6 @@ static struct answer ask(uint64_t iova)
 	ref_walk(snest_table_stage(f.table), &read, iova, 0, false, &r);
 	if (!r.ok)
 		return (struct answer){.ok = false};
-	f.large |= r.lg2 > 12;
 	return (struct answer){r.out, r.rights, r.lg2, true};
 }
 
@@ -179,6 +177,25 @@ static void refresh(unsigned i, unsigned n)
 		s->now[1] = last;
 		/* What is mapped over all of it mends it. */
 		s->torn = !is_whole(s) || (s->torn && !first.ok);
+	}
+}
+
+/* A range that is changed, and the pages that reach into it: they are cut, or go whole. */
+static void reach(uint64_t *first, uint64_t *last)
+{
+	struct answer a = ask(*first), b = ask(*last & ~4095ull);
+
+	if (a.ok)
+		*first &= ~(((uint64_t)1 << a.lg2) - 1);
+	if (b.ok)
+		*last |= ((uint64_t)1 << b.lg2) - 1;
+}
+
+static void refresh_range(uint64_t first, uint64_t last)
+{
+	for (unsigned i = 0; i < SEGMENTS && segments[i].first <= last; i++) {
+		if (segments[i].last >= first)
+			refresh(i, 1);
 	}
 }
 

@@ -18,7 +18,9 @@
 #include "tools/tool.h"
 
 #define ARGS_MAX 32
-#define OUTPUT_MAX (1u << 22)
+#define OUTPUT_MAX (1u << 23)
+/* A walk of n stages of 5 levels is 6^n lines. */
+#define STAGES_MAX 4
 /* Behind all others, so that no input lists without a limit. */
 #define BUDGET "--budget=2000"
 
@@ -129,7 +131,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	char *argv[ARGS_MAX + 3] = {(char *)(uintptr_t) "walk"};
 	const uint8_t *end = data + size, *line = data;
 	bool json = false, range = false;
-	int argc = 1, status;
+	int argc = 1, stages = 0, status;
 
 	if (!out) {
 		out = stream(&printed);
@@ -146,11 +148,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			return 0;
 		argv[argc] = text[argc - 1];
 		range |= !strncmp(argv[argc], "--r", 3);
+		stages += !strncmp(argv[argc], "--s", 3);
 		json |= !strcmp(argv[argc], "--json");
 		argc++;
 		line += length + (stop != NULL);
 	}
 	line += line < end;
+	if (stages > STAGES_MAX)
+		return 0;
 	if (range) {
 		/* Also in front of a "--", behind which there are no options. */
 		memmove(argv + 2, argv + 1, (size_t)(argc - 1) * sizeof(argv[0]));
