@@ -207,7 +207,7 @@ size_t fuzz_seed(unsigned n, uint8_t *data, size_t max_size)
 	static const uint8_t usual[] = {A_MAP,  A_LOOKUP, A_UNMAP, A_INVALIDATE,    A_MAP, A_LOOKUP,
 	                                A_COPY, A_DIRTY,  A_SHAPE, A_INVALIDATE_ALL};
 	struct fuzz_random r = {n};
-	size_t actions = 6 + n % 18;
+	size_t actions = 6 + n % 11;
 
 	if (n >= 192 || max_size < HEADER + actions * 8)
 		return 0;

@@ -48,6 +48,11 @@ static struct count {
 
 /* ---- The tree ----------------------------------------------------------- */
 
+FUZZ_FAST static bool is_unused(const uint64_t t[8])
+{
+	return !(t[0] | t[1] | t[2] | t[3] | t[4] | t[5] | t[6] | t[7]);
+}
+
 FUZZ_FAST static unsigned count_used(const uint64_t *table)
 {
 	unsigned used = 0;
@@ -55,10 +60,8 @@ FUZZ_FAST static unsigned count_used(const uint64_t *table)
 	for (unsigned i = 0; i < SN_SH_SLOTS; i += 8) {
 		const uint64_t *t = table + i;
 
-		if (t[0] | t[1] | t[2] | t[3] | t[4] | t[5] | t[6] | t[7]) {
-			for (unsigned j = 0; j < 8; j++)
-				used += t[j] != 0;
-		}
+		for (unsigned j = 0; j < 8 && !is_unused(t); j++)
+			used += t[j] != 0;
 	}
 	return used;
 }
@@ -96,6 +99,13 @@ FUZZ_FAST static void count_below(const uint64_t *table, unsigned shift, uint64_
 		uint64_t entry = table[i], at = base + ((uint64_t)i << shift);
 		unsigned origin;
 
+		if (!entry) {
+			/* Most tables hold little. */
+			while (!(i % 8) && i + 8 < SN_SH_SLOTS && is_unused(table + i))
+				i += 8;
+			entry = table[i];
+			at = base + ((uint64_t)i << shift);
+		}
 		if (!entry)
 			continue;
 		used--;

@@ -29,7 +29,7 @@
 #define DRAINS 4
 #define OLD 4
 #define RID 0x0010
-#define ACTIONS_MAX 20
+#define ACTIONS_MAX 16
 #define HEADER 2
 
 /* ---- Segments ----------------------------------------------------------- */

@@ -23,7 +23,7 @@
 const char *__asan_default_options(void);
 const char *__asan_default_options(void)
 {
-	return "quarantine_size_mb=2:thread_local_quarantine_size_kb=64:malloc_context_size=8";
+	return "quarantine_size_mb=2:thread_local_quarantine_size_kb=64:malloc_context_size=2";
 }
 
 struct fuzz_vm {

@@ -376,16 +376,27 @@ static int F(unmap)(struct snest_table *t, uint64_t first, uint64_t last, uint32
 static void F(empty)(struct snest_table *t)
 {
 	struct sn_edit x = {.t = t, .pt = &t->pt};
+	const uint64_t step = 64;
 
 	for (x.half = 0; x.half < 2 && t->root[x.half]; x.half++) {
 		unsigned top = x.pt->top[x.half];
+		uint64_t n = F(entries)(&x, top);
+		void *root = t->root[x.half];
 
-		for (uint64_t i = 0; i < F(entries)(&x, top); i++) {
-			uint64_t raw = F(get)(x.pt, t->root[x.half], i);
-			struct sn_entry e = F(decode)(x.pt, x.half, top, raw);
+		for (uint64_t i = 0; i < n; i++) {
+			uint64_t raw;
+			struct sn_entry e;
 
-			if (raw)
-				F(put)(x.pt, t->root[x.half], i, 0);
+			/* A root can be 1 MiB, most of it unused. */
+			if (!(i % step) && n - i >= step && !F(any)(root, i, step)) {
+				i += step - 1;
+				continue;
+			}
+			raw = F(get)(x.pt, root, i);
+			if (!raw)
+				continue;
+			e = F(decode)(x.pt, x.half, top, raw);
+			F(put)(x.pt, root, i, 0);
 			if (e.kind == SN_ENTRY_TABLE)
 				F(retire_tree)(&x, top - 1, F(child)(&x, &e));
 		}
