@@ -273,8 +273,8 @@ static int sink_apply(void *opaque, const struct snest_sink_op *ops, size_t n, s
 			s->refused |= !op->map;
 			return op->map ? -ENOSPC : -EBUSY;
 		}
-		/* One place is kept for a cut. */
-		if (s->count >= MAPS_MAX - 1 && (op->map || s->can_split)) {
+		/* The last place is for the other half of a map that is cut. */
+		if (s->count >= (op->map ? MAPS_MAX - 1 : MAPS_MAX)) {
 			s->refused |= !op->map;
 			return -ENOSPC;
 		}
