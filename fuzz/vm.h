@@ -16,16 +16,6 @@
 /* For functions that scan much memory of the target's own. */
 #define FUZZ_FAST __attribute__((no_sanitize("address", "undefined")))
 
-/*
- * AddressSanitizer keeps what was freed out of use for a while. An input lives
- * short: less of it finds the same, and stays in the processor's caches.
- */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void)
-{
-	return "quarantine_size_mb=2:thread_local_quarantine_size_kb=64:malloc_context_size=2";
-}
-
 struct fuzz_vm {
 	struct snest_vm *vm;
 	uint64_t fail;                       /* the n-th allocation from now fails; 0: none */
