@@ -15,13 +15,18 @@
 #define SN_WALKERS_FMT_AMD_V1_H
 
 #include <errno.h>
-#include "walkers/pt.h"
+#include "walkers/fmt_common.h"
 
 #define amd_v1_ENTRY_LG2 3
 #define amd_v1_ADDR_UP 0
 #define amd_v1_DENY_AT_LEAF 0
 #define amd_v1_TOUCH_FIRST 0
 #define amd_v1_TABLE_A 1
+
+#define amd_v1_deny sn_deny_rw
+#define amd_v1_deny_late sn_deny_late_none
+#define amd_v1_rights sn_rights_rw
+#define amd_v1_touch_mode sn_touch_mode_update
 
 #define AMD_V1_PR 0x1ull
 #define AMD_V1_A 0x20ull
@@ -158,42 +163,9 @@ static inline struct sn_entry amd_v1_decode(const struct sn_pt *pt, unsigned hal
 	return e;
 }
 
-static inline unsigned amd_v1_deny(const struct sn_pt *pt, unsigned grant, uint32_t access)
-{
-	(void)pt;
-	if ((access & (SNEST_READ | SNEST_EXEC)) && !(grant & SN_GRANT_READ))
-		return SNEST_FAULT_READ;
-	if ((access & SNEST_WRITE) && !(grant & SN_GRANT_WRITE))
-		return SNEST_FAULT_WRITE;
-	return 0;
-}
-
-static inline unsigned amd_v1_deny_late(const struct sn_pt *pt, unsigned grant, uint32_t access,
-                                        bool leaf)
-{
-	(void)pt;
-	(void)grant;
-	(void)access;
-	(void)leaf;
-	return 0;
-}
-
-static inline uint32_t amd_v1_rights(const struct sn_pt *pt, unsigned grant, uint32_t access)
-{
-	(void)pt;
-	(void)access;
-	return (grant & SN_GRANT_READ ? SNEST_READ | SNEST_EXEC : 0) |
-	       (grant & SN_GRANT_WRITE ? SNEST_WRITE : 0);
-}
-
 static inline uint64_t amd_v1_touch(const struct sn_pt *pt, uint64_t raw, bool leaf, bool write)
 {
 	return raw | AMD_V1_A | (leaf && write && (pt->flags & SNEST_STAGE_HW_D) ? AMD_V1_D : 0);
-}
-
-static inline unsigned amd_v1_touch_mode(const struct sn_pt *pt)
-{
-	return pt->flags & SNEST_STAGE_HW_A ? SN_TOUCH_UPDATE : SN_TOUCH_NONE;
 }
 
 static inline uint32_t amd_v1_attr(const struct sn_pt *pt, unsigned level, uint64_t raw)

@@ -16,7 +16,7 @@
 #define SN_WALKERS_FMT_ARM_H
 
 #include <errno.h>
-#include "walkers/pt.h"
+#include "walkers/fmt_common.h"
 
 #define ARM_VALID 0x1ull
 #define ARM_TABLE 0x2ull            /* at the last level: a page */
@@ -177,16 +177,6 @@ static inline struct sn_entry arm_decode(const struct sn_pt *pt, unsigned half, 
 	if (e.addr & ~sn_mask(pt->oa_bits))
 		e.early = SNEST_FAULT_ADDRESS_SIZE;
 	return e;
-}
-
-static inline unsigned arm_deny_late(const struct sn_pt *pt, unsigned grant, uint32_t access,
-                                     bool leaf)
-{
-	(void)pt;
-	(void)grant;
-	(void)access;
-	(void)leaf;
-	return 0;
 }
 
 /* Whether a write finds the entry writable-clean and may make it dirty. */

@@ -22,7 +22,7 @@
 
 #define arm_s1_shift arm_shift
 #define arm_s1_index_bits arm_index_bits
-#define arm_s1_deny_late arm_deny_late
+#define arm_s1_deny_late sn_deny_late_none
 #define arm_s1_touch_mode arm_touch_mode
 #define arm_s1_leaf_sizes arm_leaf_sizes
 #define arm_s1_make_table arm_make_table

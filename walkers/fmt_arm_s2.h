@@ -19,7 +19,7 @@
 
 #define arm_s2_shift arm_shift
 #define arm_s2_index_bits arm_index_bits
-#define arm_s2_deny_late arm_deny_late
+#define arm_s2_deny_late sn_deny_late_none
 #define arm_s2_touch_mode arm_touch_mode
 #define arm_s2_leaf_sizes arm_leaf_sizes
 #define arm_s2_make_table arm_make_table

@@ -18,13 +18,16 @@
 #define SN_WALKERS_FMT_MOCK_H
 
 #include <errno.h>
-#include "walkers/pt.h"
+#include "walkers/fmt_common.h"
 
 #define mock_ENTRY_LG2 3
 #define mock_ADDR_UP MOCK_ADDR_UP
 #define mock_DENY_AT_LEAF 0
 #define mock_TOUCH_FIRST 0
 #define mock_TABLE_A 0
+
+#define mock_deny_late sn_deny_late_none
+#define mock_touch_mode sn_touch_mode_update
 
 #define MOCK_ABSENT 0x1ull
 #define MOCK_KIND 0x6ull
@@ -122,16 +125,6 @@ static inline unsigned mock_deny(const struct sn_pt *pt, unsigned grant, uint32_
 	                               : SNEST_FAULT_EXECUTE;
 }
 
-static inline unsigned mock_deny_late(const struct sn_pt *pt, unsigned grant, uint32_t access,
-                                      bool leaf)
-{
-	(void)pt;
-	(void)grant;
-	(void)access;
-	(void)leaf;
-	return 0;
-}
-
 static inline uint32_t mock_rights(const struct sn_pt *pt, unsigned grant, uint32_t access)
 {
 	(void)pt;
@@ -143,11 +136,6 @@ static inline uint64_t mock_touch(const struct sn_pt *pt, uint64_t raw, bool lea
 {
 	(void)leaf;
 	return raw & ~MOCK_OLD & ~(write && (pt->flags & SNEST_STAGE_HW_D) ? MOCK_CLEAN : 0);
-}
-
-static inline unsigned mock_touch_mode(const struct sn_pt *pt)
-{
-	return pt->flags & SNEST_STAGE_HW_A ? SN_TOUCH_UPDATE : SN_TOUCH_NONE;
 }
 
 static inline uint32_t mock_attr(const struct sn_pt *pt, unsigned level, uint64_t raw)

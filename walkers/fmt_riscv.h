@@ -17,7 +17,7 @@
 #define SN_WALKERS_FMT_RISCV_H
 
 #include <errno.h>
-#include "walkers/pt.h"
+#include "walkers/fmt_common.h"
 
 #define RISCV_V 0x1ull
 #define RISCV_R 0x2ull
@@ -189,16 +189,6 @@ static inline unsigned riscv_deny(const struct sn_pt *pt, unsigned grant, uint32
 	       : asked & SNEST_READ  ? SNEST_FAULT_READ
 	       : asked & SNEST_WRITE ? SNEST_FAULT_WRITE
 	                             : SNEST_FAULT_EXECUTE;
-}
-
-static inline unsigned riscv_deny_late(const struct sn_pt *pt, unsigned grant, uint32_t access,
-                                       bool leaf)
-{
-	(void)pt;
-	(void)grant;
-	(void)access;
-	(void)leaf;
-	return 0;
 }
 
 static inline uint32_t riscv_rights(const struct sn_pt *pt, unsigned grant, uint32_t access)

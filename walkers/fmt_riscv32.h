@@ -14,7 +14,7 @@
 #define riscv32_TABLE_A 0
 
 #define riscv32_deny riscv_deny
-#define riscv32_deny_late riscv_deny_late
+#define riscv32_deny_late sn_deny_late_none
 #define riscv32_rights riscv_rights
 #define riscv32_touch riscv_touch
 #define riscv32_touch_mode riscv_touch_mode

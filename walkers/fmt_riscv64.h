@@ -14,7 +14,7 @@
 #define riscv64_TABLE_A 0
 
 #define riscv64_deny riscv_deny
-#define riscv64_deny_late riscv_deny_late
+#define riscv64_deny_late sn_deny_late_none
 #define riscv64_rights riscv_rights
 #define riscv64_touch riscv_touch
 #define riscv64_touch_mode riscv_touch_mode

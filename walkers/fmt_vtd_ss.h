@@ -11,13 +11,21 @@
 #define SN_WALKERS_FMT_VTD_SS_H
 
 #include <errno.h>
-#include "walkers/pt.h"
+#include "walkers/fmt_common.h"
 
 #define vtd_ss_ENTRY_LG2 3
 #define vtd_ss_ADDR_UP 0
 #define vtd_ss_DENY_AT_LEAF 0
 #define vtd_ss_TOUCH_FIRST 0
 #define vtd_ss_TABLE_A 1
+
+#define vtd_ss_shift sn_shift_512
+#define vtd_ss_index_bits sn_index_bits_512
+/* The X bit is not evaluated for DMA. */
+#define vtd_ss_deny sn_deny_rw
+#define vtd_ss_deny_late sn_deny_late_none
+#define vtd_ss_rights sn_rights_rw
+#define vtd_ss_touch_mode sn_touch_mode_update
 
 #define VTD_SS_R 0x1ull
 #define VTD_SS_W 0x2ull
@@ -81,21 +89,6 @@ static inline bool vtd_ss_span(const struct sn_pt *pt, unsigned i, uint64_t *fir
 	return sn_span_zero(pt->ia_bits[0], i, first, last);
 }
 
-static inline unsigned vtd_ss_shift(const struct sn_pt *pt, unsigned half, unsigned level)
-{
-	(void)pt;
-	(void)half;
-	return 12 + 9 * level;
-}
-
-static inline unsigned vtd_ss_index_bits(const struct sn_pt *pt, unsigned half, unsigned level)
-{
-	(void)pt;
-	(void)half;
-	(void)level;
-	return 9;
-}
-
 static inline struct sn_entry vtd_ss_decode(const struct sn_pt *pt, unsigned half, unsigned level,
                                             uint64_t raw)
 {
@@ -124,43 +117,9 @@ static inline struct sn_entry vtd_ss_decode(const struct sn_pt *pt, unsigned hal
 	return e;
 }
 
-static inline unsigned vtd_ss_deny(const struct sn_pt *pt, unsigned grant, uint32_t access)
-{
-	(void)pt;
-	if ((access & (SNEST_READ | SNEST_EXEC)) && !(grant & SN_GRANT_READ))
-		return SNEST_FAULT_READ;
-	if ((access & SNEST_WRITE) && !(grant & SN_GRANT_WRITE))
-		return SNEST_FAULT_WRITE;
-	return 0;
-}
-
-static inline unsigned vtd_ss_deny_late(const struct sn_pt *pt, unsigned grant, uint32_t access,
-                                        bool leaf)
-{
-	(void)pt;
-	(void)grant;
-	(void)access;
-	(void)leaf;
-	return 0;
-}
-
-/* The X bit is not evaluated for DMA: what can be read can be executed. */
-static inline uint32_t vtd_ss_rights(const struct sn_pt *pt, unsigned grant, uint32_t access)
-{
-	(void)pt;
-	(void)access;
-	return (grant & SN_GRANT_READ ? SNEST_READ | SNEST_EXEC : 0) |
-	       (grant & SN_GRANT_WRITE ? SNEST_WRITE : 0);
-}
-
 static inline uint64_t vtd_ss_touch(const struct sn_pt *pt, uint64_t raw, bool leaf, bool write)
 {
 	return raw | VTD_SS_A | (leaf && write && (pt->flags & SNEST_STAGE_HW_D) ? VTD_SS_D : 0);
-}
-
-static inline unsigned vtd_ss_touch_mode(const struct sn_pt *pt)
-{
-	return pt->flags & SNEST_STAGE_HW_A ? SN_TOUCH_UPDATE : SN_TOUCH_NONE;
 }
 
 static inline uint32_t vtd_ss_attr(const struct sn_pt *pt, unsigned level, uint64_t raw)

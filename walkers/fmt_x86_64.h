@@ -9,13 +9,17 @@
 #define SN_WALKERS_FMT_X86_64_H
 
 #include <errno.h>
-#include "walkers/pt.h"
+#include "walkers/fmt_common.h"
 
 #define x86_64_ENTRY_LG2 3
 #define x86_64_ADDR_UP 0
 #define x86_64_DENY_AT_LEAF 0
 #define x86_64_TOUCH_FIRST 0
 #define x86_64_TABLE_A 1
+
+#define x86_64_shift sn_shift_512
+#define x86_64_index_bits sn_index_bits_512
+#define x86_64_touch_mode sn_touch_mode_update
 
 #define X86_P 0x1ull
 #define X86_RW 0x2ull
@@ -79,21 +83,6 @@ static inline bool x86_64_span(const struct sn_pt *pt, unsigned i, uint64_t *fir
 {
 	*half = 0;
 	return sn_span_signed(pt->ia_bits[0], i, first, last);
-}
-
-static inline unsigned x86_64_shift(const struct sn_pt *pt, unsigned half, unsigned level)
-{
-	(void)pt;
-	(void)half;
-	return 12 + 9 * level;
-}
-
-static inline unsigned x86_64_index_bits(const struct sn_pt *pt, unsigned half, unsigned level)
-{
-	(void)pt;
-	(void)half;
-	(void)level;
-	return 9;
 }
 
 static inline struct sn_entry x86_64_decode(const struct sn_pt *pt, unsigned half, unsigned level,
@@ -182,11 +171,6 @@ static inline uint64_t x86_64_touch(const struct sn_pt *pt, uint64_t raw, bool l
 {
 	return raw | X86_A | (pt->flags & SNEST_STAGE_X86_EAF ? X86_EA : 0) |
 	       (leaf && write && (pt->flags & SNEST_STAGE_HW_D) ? X86_D : 0);
-}
-
-static inline unsigned x86_64_touch_mode(const struct sn_pt *pt)
-{
-	return pt->flags & SNEST_STAGE_HW_A ? SN_TOUCH_UPDATE : SN_TOUCH_NONE;
 }
 
 /* Memory type: PAT, PCD, PWT. PAT is bit 7 at level 0, and bit 12 where bit 7 is PS. */
