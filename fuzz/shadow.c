@@ -168,7 +168,9 @@ static void finish(void)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	begin(size ? data[0] : 0, size > 1 ? data[1] : 0);
-	for (size_t at = HEADER, n = 0; at + 8 <= size && n < ACTIONS_MAX; at += 8, n++) {
+	count.work = 0;
+	for (size_t at = HEADER, n = 0; at + 8 <= size && n < ACTIONS_MAX && count.work < WORK_MAX;
+	     at += 8, n++) {
 		act(data + at);
 		check();
 	}

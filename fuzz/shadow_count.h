@@ -44,6 +44,7 @@ static struct count {
 	struct leaf leaf[LEAVES_MAX];
 	uint64_t tables;
 	unsigned origin;
+	uint64_t work; /* entries looked at, of this input */
 } count;
 
 /* ---- The tree ----------------------------------------------------------- */
@@ -91,6 +92,7 @@ FUZZ_FAST static void count_below(const uint64_t *table, unsigned shift, uint64_
 	uint64_t mask = ((uint64_t)1 << shift) - 1;
 
 	count.tables++;
+	count.work += used;
 	fuzz_check(page->used == used, "a table has %u entries in use, its record says %u", used,
 	           page->used);
 	fuzz_check(page->flags == shift, "a table of level %u, its record says %u", shift,

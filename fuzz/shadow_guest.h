@@ -30,6 +30,9 @@
 #define OLD 4
 #define RID 0x0010
 #define ACTIONS_MAX 16
+/* Entries of the shadow that an input may lead the checks through: tables that were bent can
+   make each action cost thousands, and the engine would stay with them. */
+#define WORK_MAX 8192
 #define HEADER 2
 
 /* ---- Segments ----------------------------------------------------------- */

@@ -252,6 +252,22 @@ static void drain(unsigned i)
 
 /* ---- The dirty log ------------------------------------------------------ */
 
+/*
+ * What the log has no memory for it keeps as one range, which may go on beyond
+ * the pages that are looked at: all from the first on may be dirty.
+ */
+static void allow_spill(void)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < LOGGED_PAGES / 64; i++) {
+		uint64_t lowest = f.asked[i] & -f.asked[i];
+
+		f.asked[i] |= any ? UINT64_MAX : lowest ? -lowest : 0;
+		any |= lowest != 0;
+	}
+}
+
 static void fetch_dirty(unsigned kind)
 {
 	uint64_t bitmap[LOGGED_PAGES / 64] = {0}, pages = 0, set = 0;
@@ -281,6 +297,8 @@ static void fetch_dirty(unsigned kind)
 		if (f.pinned[i] && f.pin_writes[i].page < LOGGED_PAGES)
 			mark_written(f.pin_writes[i].page * 4096ull);
 	}
+	if (f.failed || f.fuzz.failed)
+		allow_spill();
 	for (unsigned i = 0; i < LOGGED_PAGES / 64; i++) {
 		set += (unsigned)__builtin_popcountll(bitmap[i]);
 		fuzz_check(!(f.written[i] & ~bitmap[i]),
