@@ -26,10 +26,13 @@ fuzz_programs()
 		sed -n "s,^\(fuzz/\(fuzz\|seed\)_${fuzz_target:-[a-z0-9_]*}\): .*,\1,p"
 }
 
-# What a target asks of the engine: TARGET.options, which OSS-Fuzz reads too.
+# What a target asks of the engine: TARGET.options or those of all, which OSS-Fuzz
+# reads too.
 engine_options()
 {
-	[ ! -e "fuzz/$1.options" ] || sed -n 's/^\([a-z_]*\) *= */-\1=/p' "fuzz/$1.options"
+	options=fuzz/$1.options
+	[ -e "$options" ] || options=fuzz/default.options
+	sed -n 's/^\([a-z_]*\) *= */-\1=/p' "$options"
 }
 
 # fuzz_one TARGET SECONDS: on all cores; new inputs go to build/corpus/TARGET.

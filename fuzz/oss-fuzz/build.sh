@@ -8,8 +8,8 @@
 # has none of the packages of this one: so libraries are linked statically, and
 # what is left to the C library is checked below.
 #
-# For each target: TARGET, TARGET_seed_corpus.zip, and where it has them
-# TARGET.dict and TARGET.options.
+# For each target: TARGET, TARGET_seed_corpus.zip, TARGET.options, and where it has
+# one TARGET.dict.
 
 cd "$SRC/snest"
 build=$WORK/snest
@@ -41,7 +41,8 @@ for program in $(printf '%s\n' $programs | grep '^fuzz/fuzz_'); do
 	done
 	rm -f "$OUT/${name}_seed_corpus.zip"
 	(cd "$seeds" && zip -q -r "$OUT/${name}_seed_corpus.zip" .)
-	for kind in dict options; do
-		[ ! -e "fuzz/$name.$kind" ] || cp "fuzz/$name.$kind" "$OUT/"
-	done
+	[ ! -e "fuzz/$name.dict" ] || cp "fuzz/$name.dict" "$OUT/"
+	options=fuzz/$name.options
+	[ -e "$options" ] || options=fuzz/default.options
+	cp "$options" "$OUT/$name.options"
 done
