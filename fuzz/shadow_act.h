@@ -73,6 +73,9 @@ static void change_memory(unsigned kind, unsigned page, unsigned n, unsigned hos
 			f.loose[i].host = op.region.host + (i - page) * 4096ull;
 		}
 	}
+	/* That may have been a table. */
+	if (f.bent)
+		refresh(0, SEGMENTS);
 	/* Mirrors read everything again. */
 	if (f.mirrored && !ret)
 		settled(0, SEGMENTS);

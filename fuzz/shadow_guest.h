@@ -75,6 +75,7 @@ static struct {
 	struct snest_table *table;
 	uint64_t cut; /* of the table memory */
 	bool announced, tracking, split, clear;
+	bool wrote; /* to memory, by DMA */
 	bool bent, failed;
 	/* An entry was bent that is, or says that it is, one of several that are one page. */
 	bool blurred;

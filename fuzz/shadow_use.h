@@ -179,6 +179,7 @@ static void copy(unsigned i, unsigned offset, unsigned length, bool write)
 		return;
 	}
 	ret = snest_dma_write(f.device, SNEST_NO_PASID, iova, out, length, &done, &fault);
+	f.wrote |= done != 0;
 	mark_asked(iova, SNEST_WRITE);
 	mark_asked(iova + length - 1, SNEST_WRITE);
 	fuzz_check(done <= length && (ret || done == length), "%zu of %u bytes: %d", done, length,
