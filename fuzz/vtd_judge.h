@@ -15,7 +15,7 @@ static bool model_is_wild(const struct model_pair *p, unsigned iova)
 	if (model.overflow || p->wild)
 		return true;
 	for (unsigned i = 0; i < model.contexts; i++) {
-		if ((p->legal >> i & 1) && model.context[i].set[iova].wild)
+		if ((p->legal >> i & 1) && model_tables_of(i)->set[iova].wild)
 			return true;
 	}
 	return false;
@@ -27,7 +27,7 @@ static bool model_find(const struct model_pair *p, unsigned iova, bool now_only,
                        const void *opaque)
 {
 	for (unsigned i = 0; i < model.contexts; i++) {
-		const struct model_set *s = &model.context[i].set[iova];
+		const struct model_set *s = &model_tables_of(i)->set[iova];
 
 		if (!(p->legal >> i & 1))
 			continue;
@@ -73,13 +73,13 @@ static void model_print(unsigned pair, unsigned iova)
 	        (unsigned long long)model_iovas[iova], p->now, p->legal);
 	for (unsigned i = 0; i < model.contexts; i++) {
 		const struct model_context *c = &model.context[i];
-		const struct model_set *s = &c->set[iova];
+		const struct model_set *s = &model_tables_of(i)->set[iova];
 
 		fprintf(stderr,
-		        "  context %u: domain %u space %u pasid 0x%x rights %u %u bits flags 0x%x, %u stages\n",
-		        i, c->context.domain, c->context.space, c->context.pasid, c->context.rights,
-		        c->context.ia_bits, c->context.flags, c->context.count);
-		for (int j = -1; j < (int)s->count; j++) {
+		        "  context %u: domain %u space %u pasid 0x%x %u bits flags 0x%x, %u stages, tables %u\n",
+		        i, c->context.domain, c->context.space, c->context.pasid,
+		        c->context.ia_bits, c->context.flags, c->context.count, c->tables);
+		for (int j = s->known ? -1 : 0; j < (int)s->count; j++) {
 			const struct model_answer *a = j < 0 ? &s->now : &s->old[j];
 
 			fprintf(stderr, "    %s outcome %u addr 0x%llx rights %u lg2 %u\n",

@@ -4,11 +4,17 @@
  *
  * It is what hardware may cache, without bounds. For each request (RID and
  * PASID) the contexts that its structures have described since the last
- * command for the context or PASID cache that covers it; for each context and
- * IOVA the translations that its tables have described since the last command
- * for the IOTLB that covers them. A request may get any translation of any of
- * these. Absence is never remembered: a refusal is legal only if something that
- * is legal refuses now.
+ * command for the context or PASID cache that covers it; for each IOVA the
+ * translations that the tables of a context have described since the last
+ * command for the IOTLB that covers them. A request may get any translation of
+ * any of these. Absence is never remembered: a refusal is legal only if
+ * something that is legal refuses now.
+ *
+ * Translations are cached by the tables and their tag, the DID and for first
+ * stages the PASID, and by no more: all contexts that have these share them.
+ * Commands for the context and PASID caches leave them alone (vtd_forget.h).
+ * What no request has led to is cached by nobody, so a request's contexts are
+ * followed from its first use on, and tables while some request may reach them.
  *
  * What the structures say is asked of the resolver in another VM, which reads
  * the guest's memory through accessors; what the tables say, of the reference
@@ -63,15 +69,22 @@ struct model_set {
 	struct model_deps deps;
 };
 
+/* Tables by their tag. */
+struct model_tables {
+	const struct snest_context *context; /* the first of those that have them */
+	struct model_set set[MODEL_IOVAS];
+};
+
 struct model_context {
 	struct snest_context context;
-	struct model_set set[MODEL_IOVAS];
+	unsigned tables;
 };
 
 struct model_pair {
 	int now;        /* context, -1: refused */
 	uint32_t legal; /* bit n: context n */
 	bool absent;    /* it was refused since it was last announced: a mirror may lack it */
+	bool used;      /* something was asked for it */
 	bool known, wild;
 	struct model_deps deps;
 };
@@ -82,9 +95,10 @@ static struct model {
 	struct snest_vtd_registers reg; /* rtaddr: latched */
 	bool te;
 	/* One input. */
-	unsigned contexts;
+	unsigned contexts, table_count;
 	bool overflow; /* more contexts than fit: nothing is checked any more */
 	struct model_context context[MODEL_CONTEXTS];
+	struct model_tables tables[MODEL_CONTEXTS];
 	struct model_pair pair[MODEL_PAIRS];
 	struct model_deps *deps; /* of the answer that is being made */
 } model;
@@ -132,7 +146,7 @@ struct model_behind {
 };
 
 static void model_translate(const struct snest_context *c, unsigned stage, uint64_t addr,
-                            uint32_t privilege, struct model_answer *a);
+                            struct model_answer *a);
 
 static bool model_behind_read(void *opaque, uint64_t addr, unsigned bytes, uint64_t *value)
 {
@@ -140,7 +154,7 @@ static bool model_behind_read(void *opaque, uint64_t addr, unsigned bytes, uint6
 	struct model_answer a = {.outcome = SNEST_WALK_GPA, .addr = addr, .rights = SNEST_RIGHTS};
 
 	if (b->next < b->context->count) {
-		model_translate(b->context, b->next, addr, 0, &a);
+		model_translate(b->context, b->next, addr, &a);
 		if (a.outcome == SNEST_WALK_FAULT || !(a.rights & SNEST_READ))
 			return false;
 		/* The last stage gives a host address; tables lie in RAM alone. */
@@ -157,7 +171,7 @@ static bool model_behind_read(void *opaque, uint64_t addr, unsigned bytes, uint6
 
 /* Through the stages of a context from `stage` on, and the memory map. */
 static void model_translate(const struct snest_context *c, unsigned stage, uint64_t addr,
-                            uint32_t privilege, struct model_answer *a)
+                            struct model_answer *a)
 {
 	uint8_t rights = SNEST_RIGHTS, lg2 = 0;
 
@@ -166,7 +180,7 @@ static void model_translate(const struct snest_context *c, unsigned stage, uint6
 		struct ref_memory memory = {.read = model_behind_read, .opaque = &behind};
 		struct ref_result r;
 
-		ref_walk(&c->stage[k], &memory, addr, k ? 0 : privilege, false, &r);
+		ref_walk(&c->stage[k], &memory, addr, 0, false, &r);
 		if (!r.ok) {
 			*a = (struct model_answer){.outcome = SNEST_WALK_FAULT};
 			return;
@@ -204,19 +218,17 @@ static void model_remember(struct model_set *s, const struct model_answer *a)
 		s->old[s->count++] = *a;
 }
 
-/* Asks what a context's tables say of an IOVA. True: not what they said before. */
-static bool model_refresh_set(struct model_context *c, unsigned i)
+/* Asks what tables say of an IOVA. True: not what they said before. */
+static bool model_refresh_set(struct model_tables *t, unsigned i)
 {
-	struct model_set *s = &c->set[i];
-	uint32_t privilege = c->context.flags & SNEST_CONTEXT_PRIVILEGED ? SNEST_PRIVILEGED : 0;
+	struct model_set *s = &t->set[i];
 	struct model_answer a;
 
 	if (s->known && !model_changed(&s->deps))
 		return false;
 	s->deps.count = 0;
 	model.deps = &s->deps;
-	model_translate(&c->context, 0, model_iovas[i], privilege, &a);
-	a.rights &= c->context.rights;
+	model_translate(t->context, 0, model_iovas[i], &a);
 	if (s->known && model_same(&a, &s->now))
 		return false;
 	if (s->known)
@@ -224,6 +236,25 @@ static bool model_refresh_set(struct model_context *c, unsigned i)
 	s->known = true;
 	s->now = a;
 	return true;
+}
+
+static bool model_refresh_tables(struct model_tables *t)
+{
+	bool changed = false;
+
+	for (unsigned i = 0; i < MODEL_IOVAS; i++)
+		changed |= model_refresh_set(t, i);
+	return changed;
+}
+
+/* No request leads there any more: what tables said stays cached, what they say from now on does not. */
+static void model_leave_tables(struct model_tables *t)
+{
+	for (unsigned i = 0; i < MODEL_IOVAS; i++) {
+		if (t->set[i].known)
+			model_remember(&t->set[i], &t->set[i].now);
+		t->set[i].known = false;
+	}
 }
 
 /* Field by field: between them is padding. */
@@ -234,15 +265,37 @@ static bool model_same_stage(const struct snest_stage *a, const struct snest_sta
 	       a->root == b->root;
 }
 
-static bool model_same_context(const struct snest_context *a, const struct snest_context *b)
+/* What translations are cached by. */
+static bool model_same_tables(const struct snest_context *a, const struct snest_context *b)
 {
 	for (unsigned i = 0; i < a->count && i < b->count; i++) {
 		if (!model_same_stage(&a->stage[i], &b->stage[i]))
 			return false;
 	}
-	return a->outcome == b->outcome && a->count == b->count && a->rights == b->rights &&
-	       a->ia_bits == b->ia_bits && a->flags == b->flags && a->domain == b->domain &&
-	       a->space == b->space && a->pasid == b->pasid;
+	return a->count == b->count && a->domain == b->domain && a->space == b->space;
+}
+
+static bool model_same_context(const struct snest_context *a, const struct snest_context *b)
+{
+	return a->outcome == b->outcome && a->rights == b->rights && a->ia_bits == b->ia_bits &&
+	       a->flags == b->flags && a->pasid == b->pasid && model_same_tables(a, b);
+}
+
+/* There are never more of them than contexts. */
+static unsigned model_tables_number(const struct snest_context *c)
+{
+	struct model_tables *new = &model.tables[model.table_count];
+
+	for (unsigned i = 0; i < model.table_count; i++) {
+		if (model_same_tables(model.tables[i].context, c))
+			return i;
+	}
+	new->context = c;
+	for (unsigned i = 0; i < MODEL_IOVAS; i++) {
+		new->set[i].count = 0;
+		new->set[i].known = new->set[i].wild = false;
+	}
+	return model.table_count++;
 }
 
 /* The number of a context, -1 if there is no room. */
@@ -258,13 +311,17 @@ static int model_context_number(const struct snest_context *c)
 		model.overflow = true;
 		return -1;
 	}
+	/* No unit here has RPRIVS, and nothing of VT-d narrows rights outside of tables. */
+	fuzz_check(c->rights == SNEST_RIGHTS && !(c->flags & SNEST_CONTEXT_PRIVILEGED),
+	           "a context with rights %u, flags 0x%x", c->rights, c->flags);
 	new->context = *c;
-	for (unsigned i = 0; i < MODEL_IOVAS; i++) {
-		new->set[i].count = 0;
-		new->set[i].known = new->set[i].wild = false;
-		model_refresh_set(new, i);
-	}
+	new->tables = model_tables_number(&new->context);
 	return (int)model.contexts++;
+}
+
+static struct model_tables *model_tables_of(unsigned context)
+{
+	return &model.tables[model.context[context].tables];
 }
 
 static bool model_refresh_pair(unsigned n)
@@ -278,7 +335,7 @@ static bool model_refresh_pair(unsigned n)
 	struct snest_context c;
 	int old = p->now;
 
-	if (p->known && !model_changed(&p->deps))
+	if (!p->used || (p->known && !model_changed(&p->deps)))
 		return false;
 	p->deps.count = 0;
 	model.deps = &p->deps;
@@ -301,181 +358,51 @@ static bool model_refresh_pair(unsigned n)
 	return true;
 }
 
+/* The tables that some request may reach: bit n, tables n. The others are left. */
+static uint32_t model_reach(void)
+{
+	uint32_t contexts = 0, tables = 0;
+
+	for (unsigned n = 0; n < MODEL_PAIRS; n++)
+		contexts |= model.pair[n].legal;
+	for (; contexts; contexts &= contexts - 1)
+		tables |= 1u << model.context[__builtin_ctz(contexts)].tables;
+	for (unsigned i = 0; i < model.table_count; i++) {
+		if (!(tables >> i & 1))
+			model_leave_tables(&model.tables[i]);
+	}
+	return tables;
+}
+
 /* Memory may have changed. True: some answer is another one now. */
 static bool model_refresh(void)
 {
 	bool changed = false;
 
-	for (unsigned i = 0; i < model.contexts; i++) {
-		for (unsigned j = 0; j < MODEL_IOVAS; j++)
-			changed |= model_refresh_set(&model.context[i], j);
-	}
 	for (unsigned n = 0; n < MODEL_PAIRS; n++)
 		changed |= model_refresh_pair(n);
+	for (uint32_t left = model_reach(); left; left &= left - 1)
+		changed |= model_refresh_tables(&model.tables[__builtin_ctz(left)]);
 	return changed;
 }
 
-/* ---- Invalidation ------------------------------------------------------- */
-
-/* Contexts that match are read anew: what pairs remember of them goes. */
-static void model_forget_contexts(bool (*match)(unsigned pair, const struct snest_context *c,
-                                                const void *opaque),
-                                  const void *opaque)
+/* A request is about to be made, for the first time perhaps. */
+static void model_use(unsigned pair)
 {
-	for (unsigned n = 0; n < MODEL_PAIRS; n++) {
-		struct model_pair *p = &model.pair[n];
-
-		if (p->now >= 0 && match(n, &model.context[p->now].context, opaque))
-			p->absent = false;
-		for (unsigned i = 0; i < model.contexts; i++) {
-			if ((p->legal >> i & 1) && (int)i != p->now &&
-			    match(n, &model.context[i].context, opaque))
-				p->legal &= ~(1u << i);
-		}
-	}
-}
-
-/* Translations of a context that a page in first..last has part in go. */
-static void model_forget(struct model_context *c, uint64_t first, uint64_t last)
-{
-	for (unsigned i = 0; i < MODEL_IOVAS; i++) {
-		struct model_set *s = &c->set[i];
-		unsigned kept = 0;
-
-		if (first == 0 && last == UINT64_MAX) {
-			s->count = 0;
-			s->wild = false;
-			continue;
-		}
-		for (unsigned j = 0; j < s->count; j++) {
-			uint64_t mask = (1ull << (s->old[j].lg2 > 12 ? s->old[j].lg2 : 12)) - 1;
-
-			if ((model_iovas[i] & ~mask) > last || (model_iovas[i] | mask) < first)
-				s->old[kept++] = s->old[j];
-		}
-		s->count = kept;
-	}
-}
-
-static bool model_any(unsigned pair, const struct snest_context *c, const void *opaque)
-{
-	(void)pair;
-	(void)c;
-	(void)opaque;
-	return true;
-}
-
-static void model_forget_everything(void)
-{
-	model_forget_contexts(model_any, NULL);
-	for (unsigned i = 0; i < model.contexts; i++)
-		model_forget(&model.context[i], 0, UINT64_MAX);
-}
-
-/* The root pointer or translation was switched: every request is resolved anew. */
-static void model_configure(uint64_t root, bool te)
-{
-	model.reg.rtaddr = root;
-	model.te = te;
-	for (unsigned n = 0; n < MODEL_PAIRS; n++)
-		model.pair[n].known = false;
+	if (model.pair[pair].used)
+		return;
+	model.pair[pair].used = true;
 	model_refresh();
-	model_forget_contexts(model_any, NULL);
 }
 
-struct model_match {
-	uint32_t rid, did, pasid, function_mask;
-};
-
-static bool model_match_device(unsigned pair, const struct snest_context *c, const void *opaque)
+/* Nothing has been asked for it, or it has been forgotten whole. */
+static void model_disuse(unsigned pair)
 {
-	static const uint32_t ignored[4] = {0, 4, 6, 7};
-	const struct model_match *m = opaque;
+	struct model_pair *p = &model.pair[pair];
 
-	(void)c;
-	return !((model_rids[pair / MODEL_PASIDS] ^ m->rid) & ~ignored[m->function_mask & 3]);
-}
-
-static bool model_match_domain(unsigned pair, const struct snest_context *c, const void *opaque)
-{
-	const struct model_match *m = opaque;
-
-	(void)pair;
-	return c->domain == m->did;
-}
-
-static bool model_match_pasid(unsigned pair, const struct snest_context *c, const void *opaque)
-{
-	const struct model_match *m = opaque;
-
-	(void)pair;
-	return c->domain == m->did && c->pasid == m->pasid;
-}
-
-static bool model_first_stage(const struct snest_context *c)
-{
-	return c->count && c->stage[0].format != SNEST_FORMAT_VTD_SS;
-}
-
-/*
- * A descriptor has been executed. Read from the manual's table of fields, not by
- * the decoder under test. What the manual leaves open is taken as the front end
- * documents it: a type 2 command takes all of the first-stage and nested
- * translations of its domain, a command for the context cache of a device also
- * what its PASIDs select.
- */
-static void model_execute(const uint64_t *q, uint32_t did_mask, bool scalable)
-{
-	unsigned type = q[0] & 0xf, g = q[0] >> 4 & 3, am = q[1] & 0x3f;
-	uint64_t mask = am >= 52 ? UINT64_MAX : (4096ull << am) - 1;
-	uint64_t first = q[1] & ~0xfffull & ~mask, last = first | mask;
-	struct model_match m = {
-		.rid = q[0] >> 32 & 0xffff,
-		.did = q[0] >> 16 & did_mask,
-		.pasid = q[0] >> 32 & 0xfffff,
-		.function_mask = q[0] >> 48 & 3,
-	};
-
-	if (q[0] >> 9 & 7)
-		return;
-	if (type == 1) {
-		if (g == 3)
-			model_forget_contexts(model_match_device, &m);
-		else if (g == 2 && !scalable)
-			model_forget_contexts(model_match_domain, &m);
-		else
-			model_forget_contexts(model_any, NULL);
-		return;
-	}
-	if (type == 7) {
-		model_forget_contexts(g == 3   ? model_any
-		                      : g == 1 ? model_match_pasid
-		                               : model_match_domain,
-		                      &m);
-		return;
-	}
-	if (type != 2 && type != 6)
-		return;
-	for (unsigned i = 0; i < model.contexts; i++) {
-		struct model_context *c = &model.context[i];
-		bool fs = model_first_stage(&c->context);
-
-		if (type == 2 && g == 1) {
-			model_forget(c, 0, UINT64_MAX);
-		} else if (c->context.domain != m.did) {
-			continue;
-		} else if (type == 2) {
-			if (g == 2 || fs)
-				model_forget(c, 0, UINT64_MAX);
-			else
-				model_forget(c, first, last);
-		} else if (fs && c->context.space == m.pasid) {
-			if (g == 2)
-				model_forget(c, 0, UINT64_MAX);
-			else
-				model_forget(c, first, last);
-		}
-	}
+	p->legal = 0;
+	p->now = -1;
+	p->used = p->known = p->wild = p->absent = false;
 }
 
 /* ---- One input ---------------------------------------------------------- */
@@ -501,16 +428,13 @@ static void model_create(uint64_t *ram)
 /* Translation is off, memory as it is. */
 static void model_begin(uint32_t haw, uint64_t cap, uint64_t ecap)
 {
-	model.contexts = 0;
+	model.contexts = model.table_count = 0;
 	model.overflow = false;
 	model.te = false;
 	model.reg = (struct snest_vtd_registers){
 		.size = sizeof(model.reg), .haw = haw, .cap = cap, .ecap = ecap};
-	for (unsigned n = 0; n < MODEL_PAIRS; n++) {
-		model.pair[n].legal = 0;
-		model.pair[n].known = model.pair[n].wild = model.pair[n].absent = false;
-	}
-	model_refresh();
+	for (unsigned n = 0; n < MODEL_PAIRS; n++)
+		model_disuse(n);
 }
 
 #endif

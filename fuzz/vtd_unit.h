@@ -10,6 +10,7 @@
 #include <snest/track.h>
 #include <snest/vtd.h>
 #include "viommu/vtd.h"
+#include "vtd_forget.h"
 #include "vtd_judge.h"
 
 #define BLOB_MAX 8192
@@ -330,9 +331,9 @@ static void settle(const struct moment *m, uint64_t budget)
 	}
 	if (!changed)
 		return;
-	for (unsigned i = 0; passed && i < model.contexts; i++) {
+	for (unsigned i = 0; passed && i < model.table_count; i++) {
 		for (unsigned j = 0; j < MODEL_IOVAS; j++)
-			model.context[i].set[j].wild = true;
+			model.tables[i].set[j].wild = true;
 	}
 	for (unsigned n = 0; passed && n < MODEL_PAIRS; n++)
 		model.pair[n].wild = true;

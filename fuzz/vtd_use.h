@@ -18,6 +18,7 @@ static void request(unsigned pair, unsigned iova, unsigned offset, uint32_t acce
 	struct model_reply r;
 	int ret;
 
+	model_use(pair);
 	snest_read_begin();
 	ret = snest_vtd_translate(f.vtd, model_rids[pair / MODEL_PASIDS],
 	                          model_pasids[pair % MODEL_PASIDS], at, access, &t, &fault);
@@ -107,6 +108,7 @@ static void pin(unsigned i, unsigned pair, unsigned iova, uint32_t access)
 	if (f.sync || f.pinned[i] ||
 	    snest_vtd_device(f.vtd, model_rids[pair / MODEL_PASIDS], &device))
 		return;
+	model_use(pair);
 	f.pin_at[i] = f.invalidated;
 	f.pinned[i] = !snest_pin(device, model_pasids[pair % MODEL_PASIDS], model_iovas[iova], 4096,
 	                         access, &f.pin[i], NULL);
@@ -139,6 +141,7 @@ static void mirror(unsigned pair)
 	int ret;
 
 	s->lacks = s->used && s->lacks;
+	model_use(pair);
 	ret = snest_vtd_mirror(f.vtd, model_rids[pair / MODEL_PASIDS],
 	                       model_pasids[pair % MODEL_PASIDS], &sink);
 	/* First-stage spaces are shared by all that have their DID and PASID, and feed one sink. */
@@ -168,8 +171,10 @@ static void remove_device(unsigned pair)
 	unpin_all();
 	ret = snest_vtd_remove(f.vtd, model_rids[rid]);
 	fuzz_check(!ret || ret == -ENOENT, "remove: %d", ret);
-	for (unsigned i = 0; i < MODEL_PASIDS; i++)
+	for (unsigned i = 0; i < MODEL_PASIDS; i++) {
 		f.sink[rid * MODEL_PASIDS + i].used = false;
+		model_disuse(rid * MODEL_PASIDS + i);
+	}
 }
 
 /* ---- Saving ------------------------------------------------------------- */
@@ -471,6 +476,7 @@ static void interrupt(unsigned pair, uint32_t access, uint32_t low)
 	struct snest_fault fault;
 	int ret;
 
+	model_use(pair);
 	snest_read_begin();
 	ret = snest_vtd_translate(f.vtd, model_rids[pair / MODEL_PASIDS],
 	                          model_pasids[pair % MODEL_PASIDS], iova, access, &t, &fault);
