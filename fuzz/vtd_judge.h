@@ -6,7 +6,8 @@
 #ifndef FUZZ_VTD_JUDGE_H
 #define FUZZ_VTD_JUDGE_H
 
-#include "vtd_model.h"
+#include "viommu/vtd_defs.h"
+#include "vtd_forget.h"
 
 /* ---- Judging ------------------------------------------------------------ */
 
@@ -21,8 +22,24 @@ static bool model_is_wild(const struct model_pair *p, unsigned iova)
 	return false;
 }
 
+/* Which answers count: what is cached, too; what tables say now; what a sink has to follow. */
+enum model_scope {
+	MODEL_CACHED,
+	MODEL_NOW,
+	MODEL_MIRROR,
+};
+
+/*
+ * Caching mode announces what changes in second stages. The sink of others is
+ * told what was written, and has nothing that tables said before.
+ */
+static bool model_is_announced(const struct snest_context *c)
+{
+	return !c->count || (!model_first_stage(c) && (model.reg.cap & VTD_CAP_CM));
+}
+
 /* Calls fit for every legal answer until it says yes. */
-static bool model_find(const struct model_pair *p, unsigned iova, bool now_only,
+static bool model_find(const struct model_pair *p, unsigned iova, enum model_scope scope,
                        bool (*fit)(const struct model_answer *a, const void *opaque),
                        const void *opaque)
 {
@@ -33,7 +50,10 @@ static bool model_find(const struct model_pair *p, unsigned iova, bool now_only,
 			continue;
 		if (fit(&s->now, opaque))
 			return true;
-		for (unsigned j = 0; j < s->count && !now_only; j++) {
+		if (scope == MODEL_NOW ||
+		    (scope == MODEL_MIRROR && !model_is_announced(&model.context[i].context)))
+			continue;
+		for (unsigned j = 0; j < s->count; j++) {
 			if (fit(&s->old[j], opaque))
 				return true;
 		}
@@ -98,12 +118,12 @@ static void model_judge(unsigned pair, unsigned iova, int ret, const struct mode
 	if (model_is_wild(p, iova))
 		return;
 	if (!ret) {
-		legal = model_find(p, iova, false, model_fits, r);
+		legal = model_find(p, iova, MODEL_CACHED, model_fits, r);
 	} else {
 		/* Flags that nested tables could not be given are not the model's. */
 		for (unsigned i = 0; i < model.contexts; i++)
 			nested |= (p->legal >> i & 1) && model.context[i].context.count > 1;
-		legal = nested || p->now < 0 || model_find(p, iova, true, model_refuses, r);
+		legal = nested || p->now < 0 || model_find(p, iova, MODEL_NOW, model_refuses, r);
 	}
 	if (!legal)
 		model_print(pair, iova);
@@ -136,9 +156,9 @@ static void model_judge_mirror(unsigned pair, unsigned iova, uint64_t host, uint
 	if (model_is_wild(p, iova) || (!rights && lacks))
 		return;
 	if (rights)
-		legal = model_find(p, iova, false, model_is_mapped, &r);
+		legal = model_find(p, iova, MODEL_MIRROR, model_is_mapped, &r);
 	else
-		legal = p->absent || model_find(p, iova, false, model_is_absent, NULL);
+		legal = p->absent || model_find(p, iova, MODEL_MIRROR, model_is_absent, NULL);
 	if (!legal)
 		model_print(pair, iova);
 	fuzz_check(legal, "mirror: host 0x%llx rights %u", (unsigned long long)host, rights);

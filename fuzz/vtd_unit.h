@@ -10,7 +10,6 @@
 #include <snest/track.h>
 #include <snest/vtd.h>
 #include "viommu/vtd.h"
-#include "vtd_forget.h"
 #include "vtd_judge.h"
 
 #define BLOB_MAX 8192
@@ -44,6 +43,7 @@ struct sink {
 };
 
 static _Alignas(4096) uint64_t ram[RAM_WORDS];
+static uint64_t seen[RAM_WORDS]; /* pages that are protected, when that was last told */
 
 static struct {
 	struct fuzz_vm fuzz;
@@ -57,15 +57,17 @@ static struct {
 	unsigned sink_fail; /* the n-th map from now */
 	struct snest_pin pin[PINS];
 	bool pinned[PINS];
-	uint64_t pin_at[PINS];       /* of `invalidated`, when it was made */
-	uint64_t invalidated;        /* descriptors that took translations away */
-	uint32_t protected, written; /* pages */
-	int device_tlb;              /* what the hook returns */
+	uint64_t pin_at[PINS]; /* of `invalidated`, when it was made */
+	uint64_t invalidated;  /* descriptors that took translations away */
+	uint32_t protected;    /* pages */
+	bool whole;            /* notices name whole pages, not what was written */
+	int device_tlb;        /* what the hook returns */
 	/* The newest requests: what was cached for them may be stale after an invalidation. */
 	struct {
 		uint8_t pair, iova;
 	} asked[ASKED];
 	unsigned requests;
+	uint64_t touched; /* a bit for each pair and IOVA that was asked for */
 } f;
 
 /* Registers that do something. */
@@ -115,6 +117,7 @@ static int hook_protect(void *opaque, uint64_t gpa, uint64_t length)
 		return -EFAULT;
 	fuzz_check(!(f.protected >> gpa / 4096 & 1), "protected twice");
 	f.protected |= 1u << gpa / 4096;
+	memcpy((char *)seen + gpa, (const char *)ram + gpa, 4096);
 	return 0;
 }
 
@@ -224,17 +227,23 @@ static void write_memory(uint64_t addr, const void *bytes, size_t length)
 	if (addr >= RAM_BYTES || length > RAM_BYTES - addr)
 		return;
 	memcpy((char *)ram + addr, bytes, length);
-	f.written |= 1u << addr / 4096;
 }
 
-/* The notices of an action's writes, as an embedder may send them. */
+/* Nobody writes to a protected page without being seen, the front end neither: its notices. */
 static void notice(void)
 {
-	for (; f.written; f.written &= f.written - 1) {
-		unsigned page = (unsigned)__builtin_ctz(f.written);
+	for (uint32_t left = f.protected; left; left &= left - 1) {
+		unsigned page = (unsigned)__builtin_ctz(left), first = 0, last = 511;
+		uint64_t *now = ram + page * 512, *then = seen + page * 512;
 
-		if (f.protected >> page & 1)
-			snest_table_written(f.fuzz.vm, page * 4096ull, 4096);
+		if (!(f.protected >> page & 1) || !memcmp(now, then, 4096))
+			continue;
+		while (!f.whole && now[first] == then[first])
+			first++;
+		while (!f.whole && now[last] == then[last])
+			last--;
+		memcpy(then, now, 4096);
+		snest_table_written(f.fuzz.vm, page * 4096ull + first * 8, (last - first + 1) * 8);
 	}
 }
 
@@ -255,18 +264,26 @@ struct moment {
 	unsigned count;
 };
 
-static void look(struct moment *m)
+static void look_at_registers(struct moment *m)
 {
 	const uint64_t *reg = f.vtd->reg;
-	uint64_t iqa = f.vtd->queue.iqa, at;
+	uint64_t iqa = f.vtd->queue.iqa;
 
 	m->on = (reg[REG_GSTS] & VTD_QIE) && (f.vtd->ecap & VTD_ECAP_QI);
 	m->base = iqa & VTD_ADDR;
 	m->size = 4096ull << (iqa & 7);
 	m->entry = iqa & 0x800 ? 32 : 16;
-	m->head = at = reg[REG_IQH];
+	m->head = reg[REG_IQH];
 	m->descriptors = f.vtd->stats.descriptors;
 	m->count = 0;
+}
+
+static void look(struct moment *m)
+{
+	uint64_t at;
+
+	look_at_registers(m);
+	at = m->head;
 	/* Beyond the tail too: it may be about to move. */
 	while (m->on && m->count < 64) {
 		if (m->base >= RAM_BYTES || m->base + at + 16 > RAM_BYTES)
@@ -313,7 +330,7 @@ static void settle(const struct moment *m, uint64_t budget)
 	struct moment now;
 	uint64_t passed;
 
-	look(&now);
+	look_at_registers(&now);
 	fuzz_check(now.descriptors - m->descriptors <= budget,
 	           "%llu descriptors were executed at once",
 	           (unsigned long long)(now.descriptors - m->descriptors));

@@ -19,6 +19,7 @@ static void request(unsigned pair, unsigned iova, unsigned offset, uint32_t acce
 	int ret;
 
 	model_use(pair);
+	f.touched |= 1ull << (pair * MODEL_IOVAS + iova);
 	snest_read_begin();
 	ret = snest_vtd_translate(f.vtd, model_rids[pair / MODEL_PASIDS],
 	                          model_pasids[pair % MODEL_PASIDS], at, access, &t, &fault);
@@ -47,22 +48,29 @@ static void ask_again(void)
 		request(f.asked[i].pair, f.asked[i].iova, 0, SNEST_READ);
 }
 
-/* Everything is invalidated, and some asked for. */
-static void flush(unsigned from)
+/* Everything is invalidated; what was asked before is asked again, and one more. */
+static void flush(unsigned more)
 {
-	static const uint64_t all[][4] = {{0x11}, {0x37}, {0x12}};
+	uint64_t again = f.touched | 1ull << more % (MODEL_PAIRS * MODEL_IOVAS);
+
+	bool scalable = f.ecap & VTD_ECAP_SMTS;
+	/* Either of the commands for what was read of structures; then the IOTLB. */
+	uint64_t all[2][4] = {{scalable && more & 1 ? 0x37 : 0x11}, {0x12}};
 	enum snest_vtd_queue_error error;
 
 	model_refresh();
-	for (unsigned i = 0; i < 3; i++) {
-		size_t count = 1, length = f.ecap & VTD_ECAP_SMTS ? 32 : 16;
+	for (unsigned i = 0; i < 2; i++) {
+		size_t count = 1;
 
-		snest_vtd_invalidate(f.vtd, all[i], length, &count, &error);
+		snest_vtd_invalidate(f.vtd, all[i], scalable ? 32 : 16, &count, &error);
 		if (count)
 			executed(all[i], true);
 	}
-	for (unsigned i = from % 5; i < MODEL_PAIRS * MODEL_IOVAS; i += 5)
+	for (; again; again &= again - 1) {
+		unsigned i = (unsigned)__builtin_ctzll(again);
+
 		request(i / MODEL_IOVAS, i % MODEL_IOVAS, 0x123, SNEST_READ);
+	}
 }
 
 static void page_request(const uint8_t *a)
@@ -228,7 +236,8 @@ static void guest(unsigned kind, uint32_t did, unsigned pgtt)
 	uint64_t page = 4096;
 
 	write_word(P_ROOT * 512, P_CONTEXT * page | 1);
-	write_word(P_ROOT * 512 + 1, P_CONTEXT * page | 1);
+	/* The upper half of a bus has a table in scalable mode only; the word is reserved else. */
+	write_word(P_ROOT * 512 + 1, scalable ? P_CONTEXT * page | 1 : 0);
 	if (scalable) {
 		for (unsigned i = 0; i < 2; i++)
 			write_word(P_CONTEXT * 512 + i * 4,
