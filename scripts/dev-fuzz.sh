@@ -64,6 +64,33 @@ fuzz_one()
 	grep -aqE '^#[1-9]|^INFO: exiting: 0|^INFO: fuzzed for' "$log"
 }
 
+# speed_one TARGET SECONDS: executions per second of a core's time, from the seeds
+# and the inputs in the tree. A figure, no verdict: machines differ.
+speed_one()
+{
+	folder=build/fuzz/speed/$1 log=build/logs/speed-$1.log goal=10000
+	case $1 in format_*) goal=50000 ;; esac
+	rm -rf "$folder"
+	mkdir -p "$folder" build/fuzz/finds build/logs
+	build/fuzz/fuzz/seed_"$1" "$folder" || return 1
+	for known in "fuzz/corpus/$1" "fuzz/regress/$1"; do
+		[ ! -d "$known" ] || cp "$known"/* "$folder"
+	done
+	spent=$(
+		build/fuzz/fuzz/fuzz_"$1" -max_total_time="$2" -timeout=10 -print_final_stats=1 \
+			$(engine_options "$1") -artifact_prefix=build/fuzz/finds/"$1"- "$folder" >"$log" 2>&1
+		times
+	)
+	runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
+	[ "$runs" ] || return 1
+	echo "$spent" | awk -v name="$1" -v runs="$runs" -v goal="$goal" '
+		{ split($1, own, "m"); split($2, kernel, "m") }
+		END {
+			printf "%-16s %7d executions a second (goal %d)\n", name,
+				runs / (own[1] * 60 + own[2] + kernel[1] * 60 + kernel[2]), goal
+		}'
+}
+
 # The targets that were built, of those asked for.
 fuzz_targets()
 {
@@ -91,13 +118,14 @@ minimise_one()
 	echo "$1: $(find fuzz/corpus/"$1" -type f | wc -l) inputs, $size KiB"
 }
 
-# run_fuzz [--minimise] [TARGET] [SECONDS]
+# run_fuzz [--minimise | --speed] [TARGET] [SECONDS]
 run_fuzz()
 {
-	fuzz_target='' seconds=60 minimise=''
+	fuzz_target='' seconds='' action=fuzz_one
 	for word; do
 		case $word in
-		--minimise) minimise=1 ;;
+		--minimise) action=minimise_one ;;
+		--speed) action=speed_one ;;
 		-*)
 			echo "fuzz: $word: no such option; ./dev help lists them"
 			exit 2
@@ -106,6 +134,8 @@ run_fuzz()
 		*) seconds=$word ;;
 		esac
 	done
+	usual=60
+	[ $action != speed_one ] || usual=10
 	need $build_packages $sanitizer_packages $test_packages
 	step "fuzz configure" configure_fuzz || exit 1
 	echo
@@ -118,12 +148,7 @@ run_fuzz()
 	step "fuzz build" build_fuzz || exit 1
 	echo
 	for target in $(fuzz_targets); do
-		if [ "$minimise" ]; then
-			action="minimise_one $target"
-		else
-			action="fuzz_one $target $seconds"
-		fi
-		if $action; then
+		if $action "$target" "${seconds:-$usual}"; then
 			passed=$((passed + 1))
 		else
 			failed=$((failed + 1))
