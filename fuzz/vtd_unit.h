@@ -309,6 +309,29 @@ static void executed(const uint64_t *q, bool certain)
 		model_execute(q, f.vtd->domain_mask, scalable);
 }
 
+/* Whether an earlier wait has yet to store the same status: then it says nothing of this one. */
+static bool is_owed(const uint64_t *q)
+{
+	uint64_t ahead;
+	struct moment m;
+
+	for (unsigned i = 0; i < f.vtd->queue.waits; i++) {
+		const struct sn_vtd_wait *w =
+			&f.vtd->queue.wait[(f.vtd->queue.wait_first + i) % SN_VTD_WAITS];
+
+		if (w->address == q[1] && w->status == q[0] >> 32)
+			return true;
+	}
+	look(&m);
+	ahead = f.vtd->reg[REG_IQT] - m.head;
+	ahead = (f.vtd->reg[REG_IQT] < m.head ? ahead + m.size : ahead) / m.entry;
+	for (uint64_t i = 0; i < ahead && i < m.count; i++) {
+		if ((m.q[i][0] & 0xf) == 5 && m.q[i][1] == q[1] && m.q[i][0] >> 32 == q[0] >> 32)
+			return true;
+	}
+	return ahead > m.count;
+}
+
 static void check_wait(const uint64_t *q, uint64_t status_before)
 {
 	uint32_t status;

@@ -338,6 +338,7 @@ static void submit(const uint64_t *q, unsigned copies)
 	uint64_t iqa = f.vtd->queue.iqa, size = 4096ull << (iqa & 7);
 	uint64_t base = iqa & VTD_ADDR, tail = read_register(0x88, 8), status = 0;
 	unsigned entry = iqa & 0x800 ? 32 : 16;
+	bool owed = is_owed(q);
 
 	if (tail >= size)
 		tail = 0;
@@ -349,7 +350,8 @@ static void submit(const uint64_t *q, unsigned copies)
 	if (q[1] < RAM_BYTES - 4)
 		memcpy(&status, (const char *)ram + (q[1] & ~3ull), 4);
 	write_register(0x88, 8, tail);
-	check_wait(q, status);
+	if (!owed)
+		check_wait(q, status);
 }
 
 static void command(const uint64_t *q, unsigned count, unsigned length)
