@@ -357,6 +357,34 @@ static void test_hazard_23_a_full_sink_says_so(void **state)
 	}
 }
 
+static int claim_more(void *opaque, const struct snest_sink_op *ops, size_t count, size_t *done)
+{
+	struct sink *sink = opaque;
+	int ret = sink->sink.apply(sink, ops, count, done);
+
+	*done += 7;
+	return ret;
+}
+
+/* A sink that says it has done more than it was given is taken to have done all of it. */
+static void test_a_sink_that_claims_too_much(void **state)
+{
+	struct fixture *f = begin("vtd-ss 3 levels", 0, 0);
+	struct snest_space_stats stats = {.size = sizeof(stats)};
+	struct snest_sink sink = f->sink.sink;
+
+	(void)state;
+	sink.apply = claim_more;
+	sink.opaque = &f->sink;
+	map(f, 0, 0x2000, GUEST_DATA, RW, 12);
+	map(f, 0x10000, 0x1000, GUEST_DATA, RW, 12);
+	assert_int_equal(snest_space_mirror(f->space, &sink), 0);
+	expect_equal(f);
+	assert_int_equal(snest_space_stats(f->space, &stats), 0);
+	assert_int_equal(stats.sink_maps, f->sink.maps);
+	end(f);
+}
+
 static void test_hazard_24_nothing_left_when_attaching_fails(void **state)
 {
 	(void)state;
@@ -460,6 +488,7 @@ int main(void)
 		cmocka_unit_test(test_hazard_23_contiguous_pages_are_one_map),
 		cmocka_unit_test(test_hazard_23_contiguous_pages_are_one_unmap),
 		cmocka_unit_test(test_hazard_23_a_full_sink_says_so),
+		cmocka_unit_test(test_a_sink_that_claims_too_much),
 		cmocka_unit_test(test_hazard_24_nothing_left_when_attaching_fails),
 		cmocka_unit_test(test_hazard_24_a_refused_unmap),
 		cmocka_unit_test(test_hazard_24_a_refused_unmap_of_what_is_replaced),
