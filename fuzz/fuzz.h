@@ -30,6 +30,9 @@ size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size);
 /* The n-th input to begin with: its length, 0 when there are no more. */
 size_t fuzz_seed(unsigned n, uint8_t *data, size_t max_size);
 
+/* For functions that scan much memory of the target's own. */
+#define FUZZ_FAST __attribute__((no_sanitize("address", "undefined")))
+
 /* A property that must hold whatever the input is. */
 #define fuzz_check(condition, ...)                                                      \
 	do {                                                                            \

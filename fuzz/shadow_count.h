@@ -54,19 +54,6 @@ FUZZ_FAST static bool is_unused(const uint64_t t[8])
 	return !(t[0] | t[1] | t[2] | t[3] | t[4] | t[5] | t[6] | t[7]);
 }
 
-FUZZ_FAST static unsigned count_used(const uint64_t *table)
-{
-	unsigned used = 0;
-
-	for (unsigned i = 0; i < SN_SH_SLOTS; i += 8) {
-		const uint64_t *t = table + i;
-
-		for (unsigned j = 0; j < 8 && !is_unused(t); j++)
-			used += t[j] != 0;
-	}
-	return used;
-}
-
 #define LEAF_SAYS (SN_SH_RIGHTS | SN_SH_HELD | SN_SH_LOGGED)
 
 FUZZ_FAST static void count_leaf(uint64_t first, uint64_t last, uint64_t entry)
@@ -88,29 +75,24 @@ FUZZ_FAST static void count_below(const uint64_t *table, unsigned shift, uint64_
                                   bool mirrored)
 {
 	const struct sn_page *page = sn_pool_page(table);
-	unsigned used = count_used(table);
+	unsigned used = 0;
 	uint64_t mask = ((uint64_t)1 << shift) - 1;
 
 	count.tables++;
-	count.work += used;
-	fuzz_check(page->used == used, "a table has %u entries in use, its record says %u", used,
-	           page->used);
 	fuzz_check(page->flags == shift, "a table of level %u, its record says %u", shift,
 	           page->flags);
-	for (unsigned i = 0; i < SN_SH_SLOTS && used; i++) {
+	for (unsigned i = 0; i < SN_SH_SLOTS; i++) {
 		uint64_t entry = table[i], at = base + ((uint64_t)i << shift);
 		unsigned origin;
 
-		if (!entry) {
-			/* Most tables hold little. */
-			while (!(i % 8) && i + 8 < SN_SH_SLOTS && is_unused(table + i))
-				i += 8;
-			entry = table[i];
-			at = base + ((uint64_t)i << shift);
+		/* Most tables hold little. */
+		if (!(i % 8) && is_unused(table + i)) {
+			i += 7;
+			continue;
 		}
 		if (!entry)
 			continue;
-		used--;
+		used++;
 		if (shift != SN_SH_SHIFT0 && !(entry & SN_SH_PS) &&
 		    (entry & SN_SH_RIGHTS) == SN_SH_RIGHTS) {
 			fuzz_check(!(entry & ~(SN_SH_ADDR | SN_SH_RIGHTS)), "an odd table entry");
@@ -134,6 +116,9 @@ FUZZ_FAST static void count_below(const uint64_t *table, unsigned shift, uint64_
 			count.origin = origin;
 		count_leaf(at, at | mask, entry);
 	}
+	count.work += used;
+	fuzz_check(page->used == used, "a table has %u entries in use, its record says %u", used,
+	           page->used);
 }
 
 /* Tables at and below an unlinked one, which keeps what it held. */

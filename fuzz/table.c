@@ -32,9 +32,6 @@
 #define POOL_AT 0x20000000ull
 #define POOL_CHUNKS 4
 
-/* For loops over memory of the target's own. */
-#define FAST __attribute__((no_sanitize("address", "undefined")))
-
 enum {
 	H_CONFIG = 0,
 	H_FLAGS = 1,
@@ -116,7 +113,7 @@ static void *page_alloc(void *opaque, unsigned lg2)
 	return arena + at;
 }
 
-FAST static bool is_zero(const uint64_t *words, size_t count)
+FUZZ_FAST static bool is_zero(const uint64_t *words, size_t count)
 {
 	uint64_t any = 0;
 

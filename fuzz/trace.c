@@ -57,8 +57,6 @@ static void check_event(const struct sn_trace_event *e)
 /* A visit looks at a bit for each page, of what the guest says that it has. */
 #define RAM_VISITED (4ull << 30)
 
-static uint64_t ram; /* bytes that were added */
-
 static void check_words(const struct sn_sparse *memory, uint64_t gpa, const uint64_t *word,
                         size_t count)
 {
@@ -78,6 +76,16 @@ static int count_visit(void *opaque, uint64_t gpa, const void *data, size_t byte
 	return 0;
 }
 
+static uint64_t ram_of(const struct sn_sparse *memory)
+{
+	const struct sn_sparse_region *regions;
+	uint64_t bytes = 0;
+
+	for (unsigned n = sn_sparse_regions(memory, &regions); n; n--)
+		bytes += regions[n - 1].last - regions[n - 1].first + 1;
+	return bytes;
+}
+
 static void remember(struct sn_sparse *memory, const struct sn_trace_event *e)
 {
 	const struct sn_sparse_region *regions;
@@ -90,7 +98,6 @@ static void remember(struct sn_sparse *memory, const struct sn_trace_event *e)
 			ret = sn_sparse_add(memory, e->ram.gpa, e->ram.size);
 		fuzz_check(!ret || ret == -EINVAL || ret == -EEXIST || ret == -ENOMEM,
 		           "sn_sparse_add: %d", ret);
-		ram += ret ? 0 : e->ram.size;
 		break;
 	case SN_TRACE_WORDS:
 		ret = sn_sparse_words(memory, e->words.gpa, e->words.word, e->words.count);
@@ -128,7 +135,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	fuzz_check(file >= 0 && !ftruncate(file, 0) && pwrite(file, data, size, 0) == (ssize_t)size,
 	           "no file");
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
-	ram = 0;
 	ret = sn_trace_open(path, &trace);
 	if (!trace || sn_sparse_create(&limits, &memory))
 		abort();
@@ -144,7 +150,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			fuzz_check(sn_trace_next(trace, &event) < 0, "goes on after an error");
 	}
 	fuzz_check(ret >= 0 || *sn_trace_error(trace), "no reason given");
-	if (ram <= RAM_VISITED)
+	if (ram_of(memory) <= RAM_VISITED)
 		sn_sparse_visit(memory, count_visit, &sum);
 	sn_sparse_destroy(memory);
 	sn_trace_close(trace);

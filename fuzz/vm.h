@@ -13,9 +13,6 @@
 #include "core/vm.h"
 #include "fuzz.h"
 
-/* For functions that scan much memory of the target's own. */
-#define FUZZ_FAST __attribute__((no_sanitize("address", "undefined")))
-
 struct fuzz_vm {
 	struct snest_vm *vm;
 	uint64_t fail;                       /* the n-th allocation from now fails; 0: none */

@@ -35,15 +35,21 @@ engine_options()
 	sed -n 's/^\([a-z_]*\) *= */-\1=/p' "$options"
 }
 
+# What the tree has for a target beside its seeds: folders.
+known_inputs()
+{
+	for folder in "fuzz/corpus/$1" "fuzz/regress/$1"; do
+		[ ! -d "$folder" ] || echo "$folder"
+	done
+}
+
 # fuzz_one TARGET SECONDS: on all cores; new inputs go to build/corpus/TARGET.
 fuzz_one()
 {
-	kept=build/corpus/$1 log=build/logs/fuzz-$1.log finds=build/fuzz/finds known=
+	kept=build/corpus/$1 log=build/logs/fuzz-$1.log finds=build/fuzz/finds
 	mkdir -p "$kept" $finds build/logs
 	build/fuzz/fuzz/seed_"$1" "$kept" || return 1
-	for folder in "fuzz/corpus/$1" "fuzz/regress/$1"; do
-		[ ! -d "$folder" ] || known="$known $folder"
-	done
+	known=$(known_inputs "$1")
 	[ ! -e "fuzz/$1.dict" ] || known="$known -dict=fuzz/$1.dict"
 	known="$known $(engine_options "$1")"
 	echo "$1: $2 seconds on $(nproc) cores"
@@ -68,17 +74,17 @@ fuzz_one()
 # and the inputs in the tree. A figure, no verdict: machines differ.
 speed_one()
 {
-	folder=build/fuzz/speed/$1 log=build/logs/speed-$1.log goal=10000
+	speed=build/fuzz/speed/$1 log=build/logs/speed-$1.log goal=10000
 	case $1 in format_*) goal=50000 ;; esac
-	rm -rf "$folder"
-	mkdir -p "$folder" build/fuzz/finds build/logs
-	build/fuzz/fuzz/seed_"$1" "$folder" || return 1
-	for known in "fuzz/corpus/$1" "fuzz/regress/$1"; do
-		[ ! -d "$known" ] || cp "$known"/* "$folder"
+	rm -rf "$speed"
+	mkdir -p "$speed" build/fuzz/finds build/logs
+	build/fuzz/fuzz/seed_"$1" "$speed" || return 1
+	for known in $(known_inputs "$1"); do
+		cp "$known"/* "$speed"
 	done
 	spent=$(
 		build/fuzz/fuzz/fuzz_"$1" -max_total_time="$2" -timeout=10 -print_final_stats=1 \
-			$(engine_options "$1") -artifact_prefix=build/fuzz/finds/"$1"- "$folder" >"$log" 2>&1
+			$(engine_options "$1") -artifact_prefix=build/fuzz/finds/"$1"- "$speed" >"$log" 2>&1
 		times
 	)
 	runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
@@ -181,10 +187,8 @@ replay_coverage()
 		name=${program#fuzz/replay_} seeds=build/coverage/seeds/${program#fuzz/replay_}
 		mkdir -p "$seeds"
 		LLVM_PROFILE_FILE=/dev/null "build/coverage/fuzz/seed_$name" "$seeds" || return 1
-		inputs=$seeds
-		for folder in ${kept:+"build/corpus/$name"} "fuzz/corpus/$name" "fuzz/regress/$name"; do
-			[ ! -d "$folder" ] || inputs="$inputs $folder"
-		done
+		inputs="$seeds $(known_inputs "$name")"
+		[ ! "$kept" ] || [ ! -d "build/corpus/$name" ] || inputs="$inputs build/corpus/$name"
 		LLVM_PROFILE_FILE="build/coverage/$name.profraw" \
 			"build/coverage/$program" $inputs || return 1
 	done

@@ -23,6 +23,7 @@
 #define amd_v1_TOUCH_FIRST 0
 #define amd_v1_TABLE_A 1
 
+#define amd_v1_shift sn_shift_512
 #define amd_v1_deny sn_deny_rw
 #define amd_v1_deny_late sn_deny_late_none
 #define amd_v1_rights sn_rights_rw
@@ -83,13 +84,6 @@ static inline bool amd_v1_span(const struct sn_pt *pt, unsigned i, uint64_t *fir
 {
 	*half = 0;
 	return sn_span_zero(pt->ia_bits[0], i, first, last);
-}
-
-static inline unsigned amd_v1_shift(const struct sn_pt *pt, unsigned half, unsigned level)
-{
-	(void)pt;
-	(void)half;
-	return 12 + 9 * level;
 }
 
 static inline unsigned amd_v1_index_bits(const struct sn_pt *pt, unsigned half, unsigned level)

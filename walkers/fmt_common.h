@@ -8,7 +8,7 @@
 
 #include "walkers/pt.h"
 
-/* Tables of 512 entries at every level. */
+/* Tables of 512 entries: each level translates 9 bits. The root may be smaller. */
 static inline unsigned sn_shift_512(const struct sn_pt *pt, unsigned half, unsigned level)
 {
 	(void)pt;
