@@ -382,6 +382,7 @@ static void test_a_sink_that_claims_too_much(void **state)
 	expect_equal(f);
 	assert_int_equal(snest_space_stats(f->space, &stats), 0);
 	assert_int_equal(stats.sink_maps, f->sink.maps);
+	assert_int_equal(stats.sink_unmaps, f->sink.unmaps);
 	end(f);
 }
 
